@@ -1,0 +1,83 @@
+# All that a contributor runs; `make` alone lists it. CI runs no more than `make test` and
+# one round of `make bench`. Everything fetched or built for tests lives in .cache and
+# node_modules; `make clean` removes it.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check lint bench fuzz peers postgres clean cc
+
+BENCHTIME ?= 1s
+FUZZTIME  ?= 30s
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## build, then start the server with its demo provider; data in ./data
+	bin/grantway serve --demo --data ./data
+
+build: ## build bin/grantway
+	go build -o bin/grantway ./cmd/grantway
+
+test: cc lint peers ## set up and run every test, on SQLite, PostgreSQL and real authorization servers
+	@$(with_postgres); \
+	echo "== go test -race"; \
+	go test -race -timeout 15m ./...
+	@echo "== all tests passed"
+
+check: test ## the same as test: run it before you push
+
+lint: .cache/staticcheck ## gofmt, go vet and staticcheck only
+	@echo "== gofmt"
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "run gofmt -w on:" $$bad >&2; exit 1; }
+	@echo "== go vet"
+	@go vet ./...
+	@go -C peers/fosite vet ./...
+	@echo "== staticcheck"
+	@.cache/staticcheck ./...
+
+bench: peers ## run every benchmark for BENCHTIME (1s)
+	@$(with_postgres); \
+	echo "== benchmarks"; \
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 30m -p 1 ./...
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@set -e; listed=$$(go test -list '^Fuzz' ./...); echo "$$listed" | \
+	awk '/^Fuzz/ { t[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, t[i]; n = 0 }' | \
+	while read -r package target; do \
+		echo "== $$package $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+	done
+
+peers: .cache/fosite peers/oidc-provider/node_modules/.package-lock.json ## set up the authorization servers the tests talk to
+
+postgres: ## start a throw-away PostgreSQL: eval "$(make -s postgres)"; scripts/postgres stop ends it
+	@scripts/postgres start
+
+clean: ## remove what was built or fetched; ./data is yours and stays
+	rm -rf bin .cache peers/oidc-provider/node_modules
+
+# with_postgres gives the rest of a recipe a PostgreSQL of its own, and stops it whatever happens.
+with_postgres = set -e; \
+	echo "== starting PostgreSQL"; \
+	unset GRANTWAY_TEST_POSTGRES_DIR; \
+	vars=$$(scripts/postgres start); eval "$$vars"; \
+	trap 'trap "" INT TERM; scripts/postgres stop' EXIT; trap 'exit 130' INT TERM
+
+# The race detector wants a C compiler and the C library's headers.
+cc:
+	@has_cc() { echo '#include <stdlib.h>' | $$(go env CC) -E - >/dev/null 2>&1; }; \
+	has_cc || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev && has_cc; } || { \
+		echo "make test: go test -race wants a C compiler and headers: install gcc and libc6-dev" >&2; exit 1; }
+
+.cache/staticcheck: tools/go.mod tools/go.sum
+	@echo "== building staticcheck"
+	@go -C tools build -o ../.cache/staticcheck honnef.co/go/tools/cmd/staticcheck
+
+.cache/fosite: $(wildcard peers/fosite/*.go) peers/fosite/go.mod peers/fosite/go.sum
+	@echo "== building the fosite peer"
+	@go -C peers/fosite build -o ../../.cache/fosite .
+
+peers/oidc-provider/node_modules/.package-lock.json: peers/oidc-provider/package.json peers/oidc-provider/package-lock.json
+	@command -v npm >/dev/null || { echo "make peers: npm is missing; install Node 20.19 or newer" >&2; exit 1; }
+	@echo "== installing the oidc-provider peer"
+	@cd peers/oidc-provider && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error

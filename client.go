@@ -1,0 +1,343 @@
+package grantway
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/grantway/grantway/grant"
+	"github.com/grantway/grantway/tokencache"
+)
+
+// Options say how to reach a hub. Empty fields are taken from the environment:
+// GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET.
+type Options struct {
+	URL          string // such as https://grantway.example.com; plain http only to loopback
+	ClientID     string
+	ClientSecret Secret
+
+	// Transport carries the requests; nil is a clone of http.DefaultTransport.
+	Transport *http.Transport
+}
+
+// Client talks to a hub. It signs in by itself and keeps its own access token fresh.
+// Safe for concurrent use. Call Close when it is no longer needed.
+type Client struct {
+	url   string
+	http  *http.Client
+	hub   *tokencache.Cache[string] // one entry: the token for the hub itself
+	cache *tokencache.Cache[Ref]    // tokens handed out by TokenSource and Transport
+}
+
+// NewClient returns a client of the hub that o and the environment name. It makes no request.
+func NewClient(o Options) (*Client, error) {
+	o.URL = cmp.Or(o.URL, os.Getenv("GRANTWAY_URL"))
+	o.ClientID = cmp.Or(o.ClientID, os.Getenv("GRANTWAY_CLIENT_ID"))
+	o.ClientSecret = cmp.Or(o.ClientSecret, Secret(os.Getenv("GRANTWAY_CLIENT_SECRET")))
+	for name, missing := range map[string]bool{"URL": o.URL == "", "CLIENT_ID": o.ClientID == "", "CLIENT_SECRET": o.ClientSecret == ""} {
+		if missing {
+			return nil, Errorf(Invalid, "no hub to talk to: GRANTWAY_%s is not set", name)
+		}
+	}
+	base := strings.TrimRight(o.URL, "/")
+	request := &grant.Request{
+		TokenURL: base + "/oauth/token",
+		ClientID: o.ClientID,
+		Auth:     grant.Basic{Secret: o.ClientSecret},
+	}
+	if err := grant.CheckTokenURL(request.TokenURL); err != nil {
+		return nil, Errorf(Invalid, "hub address %s: %v", base, err)
+	}
+	if o.Transport == nil {
+		o.Transport = http.DefaultTransport.(*http.Transport).Clone()
+	}
+	issuer := &grant.Client{Transport: o.Transport}
+	c := &Client{
+		url:  base,
+		http: &http.Client{Transport: o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+	c.hub = tokencache.New(tokencache.Options[string]{Fetch: func(ctx context.Context, _ string, _ tokencache.Want) (*grant.Token, error) {
+		return issuer.Token(ctx, request)
+	}})
+	c.cache = tokencache.New(tokencache.Options[Ref]{Fetch: func(ctx context.Context, ref Ref, _ tokencache.Want) (*grant.Token, error) {
+		t, err := c.Token(ctx, ref)
+		if err != nil {
+			return nil, asGrantError(err)
+		}
+		return &grant.Token{AccessToken: Secret(t.AccessToken), Type: t.TokenType, Scope: t.Scope, IssuedAt: time.Now(), ExpiresAt: t.ExpiresAt}, nil
+	}})
+	return c, nil
+}
+
+// Close stops background renewals.
+func (c *Client) Close(ctx context.Context) error {
+	return errors.Join(c.cache.Close(ctx), c.hub.Close(ctx))
+}
+
+// Credentials iterates over the credentials the caller may see, by name. The iteration
+// ends with the first error.
+func (c *Client) Credentials(ctx context.Context) iter.Seq2[Credential, error] {
+	return all[Credential](ctx, c, "/v1/credentials", nil)
+}
+
+// Credential returns one credential by name or id.
+func (c *Client) Credential(ctx context.Context, name string) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodGet, credentialPath(name, ""), nil, nil)
+}
+
+// CreateCredential stores a new credential. It is safe to repeat: the hub sees one
+// idempotency key per call of this method, however often the network makes it send.
+func (c *Client) CreateCredential(ctx context.Context, in Credential) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodPost, "/v1/credentials", http.Header{"Idempotency-Key": {rand.Text()}}, in)
+}
+
+// UpdateCredential replaces the credential that is stored under name; secrets that in leaves
+// out are kept. With in.Version set, the update is refused (PreconditionFailed) when
+// somebody else has saved in the meantime.
+func (c *Client) UpdateCredential(ctx context.Context, name string, in Credential) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodPut, credentialPath(name, ""), ifMatch(in.Version), in)
+}
+
+// PatchCredential changes single members by JSON merge patch (RFC 7396). version works as in UpdateCredential; 0 is any.
+func (c *Client) PatchCredential(ctx context.Context, name string, version int64, patch json.RawMessage) (Credential, error) {
+	return call[Credential](ctx, c, http.MethodPatch, credentialPath(name, ""), ifMatch(version), patch)
+}
+
+// DeleteCredential deletes a credential and its tokens. It is refused (Conflict) while something uses it.
+func (c *Client) DeleteCredential(ctx context.Context, name string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, credentialPath(name, ""), nil, nil)
+	return err
+}
+
+// ValidateCredential makes one token request with a saved credential and reports each step.
+func (c *Client) ValidateCredential(ctx context.Context, name string) (Report, error) {
+	return call[Report](ctx, c, http.MethodPost, credentialPath(name, "/validate"), nil, nil)
+}
+
+// ValidateDraft does the same with a credential that is not saved. With draft.ID set,
+// secrets that draft leaves out are those of the saved credential.
+func (c *Client) ValidateDraft(ctx context.Context, draft Credential) (Report, error) {
+	return call[Report](ctx, c, http.MethodPost, "/v1/credentials/validate", nil, draft)
+}
+
+// Token returns a token that is valid now. It asks the hub at each call; programs that
+// make many requests use TokenSource or Transport, which keep the token.
+func (c *Client) Token(ctx context.Context, ref Ref) (Token, error) {
+	return call[Token](ctx, c, http.MethodPost, credentialPath(ref.Credential, "/token"), nil, ref)
+}
+
+// Invalidate makes the hub forget the token with that fingerprint, because an API
+// refused it. "" forgets whatever token there is and clears the back-off: renew now.
+func (c *Client) Invalidate(ctx context.Context, name, fingerprint string) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, credentialPath(name, "/token/invalidate"), nil, map[string]string{"fingerprint": fingerprint})
+	return err
+}
+
+// Status returns the state of a credential.
+func (c *Client) Status(ctx context.Context, name string) (Status, error) {
+	return call[Status](ctx, c, http.MethodGet, credentialPath(name, "/status"), nil, nil)
+}
+
+// SecretStores lists the secret stores.
+func (c *Client) SecretStores(ctx context.Context) ([]SecretStore, error) {
+	page, err := call[Page[SecretStore]](ctx, c, http.MethodGet, "/v1/secret-stores", nil, nil)
+	return page.Items, err
+}
+
+// Audit iterates over the audit trail, newest first. The filter may hold action, caller,
+// object, outcome, since and until (RFC 3339).
+func (c *Client) Audit(ctx context.Context, filter url.Values) iter.Seq2[Event, error] {
+	return all[Event](ctx, c, "/v1/audit", filter)
+}
+
+// OAuthClients iterates over the clients of the hub.
+func (c *Client) OAuthClients(ctx context.Context) iter.Seq2[OAuthClient, error] {
+	return all[OAuthClient](ctx, c, "/v1/clients", nil)
+}
+
+// CreateOAuthClient registers a client of the hub. The answer holds its secret, once.
+func (c *Client) CreateOAuthClient(ctx context.Context, in OAuthClient) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodPost, "/v1/clients", nil, in)
+}
+
+// DeleteOAuthClient deletes a client; its tokens stop working.
+func (c *Client) DeleteOAuthClient(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/v1/clients/"+url.PathEscape(id), nil, nil)
+	return err
+}
+
+// Divisions iterates over the divisions.
+func (c *Client) Divisions(ctx context.Context) iter.Seq2[Division, error] {
+	return all[Division](ctx, c, "/v1/divisions", nil)
+}
+
+// CreateDivision adds a division.
+func (c *Client) CreateDivision(ctx context.Context, in Division) (Division, error) {
+	return call[Division](ctx, c, http.MethodPost, "/v1/divisions", nil, in)
+}
+
+// DeleteDivision removes an empty division.
+func (c *Client) DeleteDivision(ctx context.Context, name string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/v1/divisions/"+url.PathEscape(name), nil, nil)
+	return err
+}
+
+// RotateKey gives the hub a new data key, seals everything stored with it, and removes the old one.
+// It returns how many values were sealed again.
+func (c *Client) RotateKey(ctx context.Context) (int, error) {
+	answer, err := call[KeyRotation](ctx, c, http.MethodPost, "/v1/key/rotate", nil, nil)
+	return answer.Resealed, err
+}
+
+// KeyRotation is the answer to a key rotation.
+type KeyRotation struct {
+	Resealed int `json:"resealed"` // number of values that were sealed again
+}
+
+// Hub returns what the hub says of itself.
+func (c *Client) Hub(ctx context.Context) (HubStatus, error) {
+	return call[HubStatus](ctx, c, http.MethodGet, "/v1/status", nil, nil)
+}
+
+// HubStatus describes a running hub.
+type HubStatus struct {
+	Version     string    `json:"version"`
+	Caller      string    `json:"caller"`   // who the asking client is
+	Database    string    `json:"database"` // sqlite or postgresql
+	Schema      int64     `json:"schema"`   // version of the database schema
+	Credentials int       `json:"credentials"`
+	StartedAt   time.Time `json:"started_at"`
+}
+
+func credentialPath(name, rest string) string {
+	return "/v1/credentials/" + url.PathEscape(name) + rest
+}
+
+func ifMatch(version int64) http.Header {
+	if version == 0 {
+		return nil
+	}
+	return http.Header{"If-Match": {strconv.Quote(strconv.FormatInt(version, 10))}}
+}
+
+// all follows the cursors of a list.
+func all[T any](ctx context.Context, c *Client, path string, query url.Values) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		q := url.Values{}
+		for k, v := range query {
+			q[k] = v
+		}
+		for {
+			page, err := call[Page[T]](ctx, c, http.MethodGet, path+"?"+q.Encode(), nil, nil)
+			if err != nil {
+				var zero T
+				yield(zero, err)
+				return
+			}
+			for _, item := range page.Items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if page.Next == "" {
+				return
+			}
+			q.Set("cursor", page.Next)
+		}
+	}
+}
+
+// maxAnswer bounds what is read of an answer: a page of a list is the largest.
+const maxAnswer = 16 << 20
+
+// call makes one request. A 401 drops the hub token and is tried once more, since the
+// token may have been revoked in the meantime.
+func call[T any](ctx context.Context, c *Client, method, path string, header http.Header, body any) (T, error) {
+	var out T
+	var payload []byte
+	if body != nil {
+		var err error
+		if payload, err = json.Marshal(body); err != nil {
+			return out, fmt.Errorf("%s %s: %w", method, path, err)
+		}
+	}
+	for try := 0; ; try++ {
+		token, err := c.hub.Token(ctx, "", 0)
+		if err != nil {
+			return out, fmt.Errorf("sign in to %s: %w", c.url, err)
+		}
+		status, answer, err := c.send(ctx, method, path, header, payload, token)
+		if err != nil {
+			return out, fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		switch {
+		case status == http.StatusUnauthorized && try == 0:
+			c.hub.Drop("", token.Fingerprint())
+		case status >= 300:
+			return out, decodeProblem(status, answer)
+		case len(answer) == 0:
+			return out, nil
+		default:
+			if err := json.Unmarshal(answer, &out); err != nil {
+				return out, fmt.Errorf("%s %s: answer is not what a hub sends: %w", method, path, err)
+			}
+			return out, nil
+		}
+	}
+}
+
+func (c *Client) send(ctx context.Context, method, path string, header http.Header, payload []byte, token *grant.Token) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(payload))
+	if err != nil {
+		return 0, nil, err
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	token.SetAuthHeader(req)
+	req.Header.Set("Accept", "application/json")
+	if payload != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, answer, err
+}
+
+// Problem is the body of an error answer (RFC 9457).
+type Problem struct {
+	Type    string    `json:"type"` // "about:blank"
+	Title   string    `json:"title"`
+	Status  int       `json:"status"`
+	Detail  string    `json:"detail"`
+	Code    Code      `json:"code"`
+	Errors  []Field   `json:"errors,omitempty"`
+	RetryAt time.Time `json:"retry_at,omitzero"`
+}
+
+func decodeProblem(status int, body []byte) error {
+	var p Problem
+	if json.Unmarshal(body, &p) != nil || p.Code == "" {
+		return Errorf(Internal, "the hub answered HTTP %d", status)
+	}
+	return &Error{Code: p.Code, Message: p.Detail, Fields: p.Errors, RetryAt: p.RetryAt}
+}

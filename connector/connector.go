@@ -1,0 +1,308 @@
+// Package connector describes third-party applications: which inputs one needs and how
+// they become a token request.
+//
+// A Definition plus the values of its inputs compiles into a grant.Request; nothing here
+// talks to the network or knows where values are stored. All ways of getting a token end in Compile.
+package connector
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grant"
+)
+
+// Definition describes one third-party application. It is immutable.
+type Definition struct {
+	Name        string  `json:"name"` // such as oauth2-client-credentials
+	Title       string  `json:"title"`
+	Description string  `json:"description"`
+	Inputs      []Input `json:"inputs"` // in the order a form shows them
+
+	compile func(Values) (*grant.Request, error)
+}
+
+// Type is what an input holds.
+type Type string
+
+// The types of inputs.
+const (
+	String     Type = "string"
+	SecretText Type = "secret"     // write-only; may live in a secret store
+	Enum       Type = "enum"       // one of Input.Enum
+	Boolean    Type = "boolean"    // "true" or "false"
+	URL        Type = "url"        // a token endpoint: https, or http to loopback
+	Scopes     Type = "scopes"     // space-delimited, RFC 6749 section 3.3
+	Seconds    Type = "seconds"    // a whole number of seconds, 1 or more
+	Date       Type = "date"       // RFC 3339 date or date-time
+	PEM        Type = "pem"        // certificates, PEM
+	Parameters Type = "parameters" // a list of {in, name, value}
+)
+
+// Input is one variable of a definition.
+type Input struct {
+	Key      string   `json:"key"` // fixed; case-sensitive
+	Title    string   `json:"title"`
+	Help     string   `json:"help,omitempty"`
+	Type     Type     `json:"type"`
+	Enum     []string `json:"enum,omitempty"`
+	Default  string   `json:"default,omitempty"`
+	Required bool     `json:"required,omitempty"`
+	Advanced bool     `json:"advanced,omitempty"` // forms fold it away
+
+	// RequiredWhen makes the input required only for certain values of another one.
+	RequiredWhen *Condition `json:"required_when,omitempty"`
+
+	// Max is the greatest length in bytes; 0 is 4,096.
+	Max int `json:"max,omitempty"`
+}
+
+// Condition holds when the input Key has one of Values, and Unless, if named, is not set.
+type Condition struct {
+	Key    string   `json:"key"`
+	Values []string `json:"values"`
+	Unless string   `json:"unless,omitempty"`
+}
+
+// Values are the inputs of one credential, ready for Compile: plain values as they were
+// saved, secrets resolved.
+type Values struct {
+	Plain   map[string]grantway.Value
+	Secrets map[string]grant.Secret
+
+	def *Definition
+}
+
+// Find returns the definition with that name.
+func Find(name string) (*Definition, bool) {
+	if name == plain.Name {
+		return plain, true
+	}
+	return nil, false
+}
+
+// Input returns the input with that key.
+func (d *Definition) Input(key string) (Input, bool) {
+	i := slices.IndexFunc(d.Inputs, func(in Input) bool { return in.Key == key })
+	if i < 0 {
+		return Input{}, false
+	}
+	return d.Inputs[i], true
+}
+
+// Secrets lists the keys of the secret inputs.
+func (d *Definition) Secrets() []string {
+	var keys []string
+	for _, in := range d.Inputs {
+		if in.Type == SecretText {
+			keys = append(keys, in.Key)
+		}
+	}
+	return keys
+}
+
+// Check finds everything that is wrong with values, before any secret is resolved. A
+// secret is its new text, a reference, or Set for one that is stored already. The pointers
+// of the fields are relative to the credential: /inputs/client_id.
+func (d *Definition) Check(values map[string]grantway.Value) []grantway.Field {
+	var fields []grantway.Field
+	wrong := func(key, format string, args ...any) {
+		fields = append(fields, grantway.Field{Pointer: "/inputs/" + pointer(key), Detail: fmt.Sprintf(format, args...)})
+	}
+	for key := range values {
+		if _, ok := d.Input(key); !ok {
+			wrong(key, "is not an input of connector %s", d.Name)
+		}
+	}
+	for _, in := range d.Inputs {
+		v, ok := values[in.Key]
+		if !ok || empty(v) {
+			if d.required(in, values) {
+				wrong(in.Key, "is required")
+			}
+			continue
+		}
+		if detail := in.check(v); detail != "" {
+			wrong(in.Key, "%s", detail)
+		}
+	}
+	slices.SortFunc(fields, func(a, b grantway.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
+	return fields
+}
+
+func (d *Definition) required(in Input, values map[string]grantway.Value) bool {
+	if in.Required {
+		return true
+	}
+	c := in.RequiredWhen
+	if c == nil {
+		return false
+	}
+	if c.Unless != "" && !empty(values[c.Unless]) {
+		return false
+	}
+	return slices.Contains(c.Values, d.text(values, c.Key))
+}
+
+// text is the plain value of key, or its default.
+func (d *Definition) text(values map[string]grantway.Value, key string) string {
+	if v, ok := values[key]; ok && v.Text != "" {
+		return v.Text
+	}
+	in, _ := d.Input(key)
+	return in.Default
+}
+
+// Compile makes the token request. Errors are *grantway.Error with the fields that are
+// wrong: of the secrets, which Check could not see, among others.
+func (d *Definition) Compile(v Values) (*grant.Request, error) {
+	v.def = d
+	return d.compile(v)
+}
+
+func empty(v grantway.Value) bool {
+	return v.Text == "" && v.Ref == nil && !v.Set && len(v.Params) == 0
+}
+
+// check says what is wrong with a value, "" if nothing is.
+func (in Input) check(v grantway.Value) string {
+	if in.Type == SecretText {
+		return in.checkSecret(v)
+	}
+	if v.Ref != nil || v.Set {
+		return "is not a secret, so it must be given as its value"
+	}
+	if in.Type == Parameters {
+		return checkParams(v)
+	}
+	if v.Params != nil {
+		return "must be a string"
+	}
+	return in.checkText(v.Text)
+}
+
+func (in Input) checkSecret(v grantway.Value) string {
+	switch {
+	case v.Params != nil:
+		return `must be a string, or {"store", "key"} for an external secret`
+	case v.Ref != nil && (v.Ref.Store == "" || v.Ref.Key == ""):
+		return `needs both "store" and "key"`
+	case len(v.Text) > in.max():
+		return fmt.Sprintf("must be at most %d bytes", in.max())
+	case !utf8.ValidString(v.Text):
+		return "must be valid UTF-8"
+	case strings.ContainsRune(v.Text, 0):
+		return "must not contain a NUL character"
+	case strings.TrimSpace(v.Text) == "" && v.Text != "":
+		return "must not be blank"
+	}
+	return ""
+}
+
+func (in Input) checkText(s string) string {
+	switch {
+	case len(s) > in.max():
+		return fmt.Sprintf("must be at most %d bytes", in.max())
+	case !utf8.ValidString(s):
+		return "must be valid UTF-8"
+	case in.Type != PEM && strings.ContainsFunc(s, unicode.IsControl):
+		return "must not contain control characters such as line breaks"
+	case in.Type != PEM && strings.TrimSpace(s) != s && in.Type != Scopes:
+		return "must not begin or end with a space"
+	}
+	switch in.Type {
+	case Enum:
+		if !slices.Contains(in.Enum, s) {
+			return "must be one of " + strings.Join(in.Enum, ", ")
+		}
+	case Boolean:
+		if s != "true" && s != "false" {
+			return "must be true or false"
+		}
+	case URL:
+		if err := grant.CheckTokenURL(s); err != nil {
+			return err.Error()
+		}
+	case Scopes:
+		if _, err := grant.ParseScope(s); err != nil {
+			return err.Error()
+		}
+	case Seconds:
+		if n, err := strconv.Atoi(s); err != nil || n < 1 || n > int(grant.MaxLifetime/time.Second) {
+			return fmt.Sprintf("must be a whole number of seconds from 1 to %d", int(grant.MaxLifetime/time.Second))
+		}
+	case Date:
+		if _, err := parseDate(s); err != nil {
+			return "must be a date such as 2027-01-31, or a date and time such as 2027-01-31T12:00:00Z"
+		}
+	case PEM:
+		if _, err := parseCertificates(s); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
+}
+
+func (in Input) max() int {
+	if in.Max > 0 {
+		return in.Max
+	}
+	return 4096
+}
+
+func checkParams(v grantway.Value) string {
+	if v.Params == nil {
+		return `must be a list of {"in", "name", "value"}`
+	}
+	for i, p := range v.Params {
+		switch {
+		case !slices.Contains([]string{"body", "query", "header"}, p.In):
+			return fmt.Sprintf(`item %d: "in" must be body, query or header`, i)
+		case p.Name == "":
+			return fmt.Sprintf(`item %d: "name" is required`, i)
+		case len(p.Name)+len(p.Value) > 8192:
+			return fmt.Sprintf("item %d: must be at most 8,192 bytes", i)
+		case strings.ContainsFunc(p.Name+p.Value, unicode.IsControl) && p.In == "header",
+			strings.ContainsRune(p.Name, '\n'), strings.ContainsRune(p.Name, '\r'):
+			return fmt.Sprintf("item %d: must not contain control characters such as line breaks", i)
+		case p.In == "header" && !headerName(p.Name):
+			return fmt.Sprintf("item %d: %q is not a header name", i, p.Name)
+		case p.In == "header" && slices.Contains(ownHeaders, strings.ToLower(p.Name)):
+			return fmt.Sprintf("item %d: the header %s is set by the token request itself", i, p.Name)
+		case p.In != "header" && slices.Contains(ownParameters, p.Name):
+			return fmt.Sprintf("item %d: %s has an input of its own, or is set by the authentication method", i, p.Name)
+		}
+	}
+	return ""
+}
+
+// What a token request sets itself; a second one would break "no parameter twice" (RFC
+// 6749 section 3.2) or the client's authentication.
+var (
+	ownHeaders    = []string{"authorization", "content-type", "content-length", "host", "dpop", "transfer-encoding", "connection"}
+	ownParameters = []string{"grant_type", "scope", "client_id", "client_secret", "client_assertion", "client_assertion_type", "assertion", "audience", "resource"}
+)
+
+func headerName(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r > 126 || !(unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	})
+}
+
+func parseDate(s string) (time.Time, error) {
+	if t, err := time.Parse(time.DateOnly, s); err == nil {
+		return t, nil
+	}
+	return time.Parse(time.RFC3339, s)
+}
+
+// pointer escapes a key for use in a JSON pointer (RFC 6901 section 3).
+func pointer(key string) string {
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+}

@@ -1,0 +1,343 @@
+// Package grantway is the vocabulary of a Grantway hub and its client for Go programs.
+//
+// A hub stores client-credentials credentials once and hands out fresh access tokens.
+// The structs here are the JSON of its REST API, in both directions: the server
+// encodes them, Client decodes them, and nothing in between copies them.
+//
+// A program that needs tokens takes a [Client] and asks it for a [TokenSource], which
+// fits golang.org/x/oauth2, or for a [Transport], which authorizes requests:
+//
+//	hub, err := grantway.NewClient(grantway.Options{})        // GRANTWAY_URL and friends
+//	api := &http.Client{Transport: hub.Transport(grantway.Ref{Credential: "sales-email"})}
+//	resp, err := api.Get("https://api.example.com/v1/mail")    // no secret in sight
+package grantway
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/grantway/grantway/grant"
+)
+
+// Secret is a value that must not be read back. It prints and marshals as "[secret]".
+type Secret = grant.Secret
+
+// DefaultDivision is the division of an object that names none.
+const DefaultDivision = "home"
+
+// PlainConnector is the connector of a plain credential: the built-in definition of
+// RFC 6749 section 4.4.
+const PlainConnector = "oauth2-client-credentials"
+
+// Credential is a connector plus its inputs: everything needed to ask one token endpoint
+// for tokens.
+type Credential struct {
+	// ID is assigned by the hub and never changes; everything refers to a credential by
+	// it, so a rename is safe. Ignored on writes.
+	ID string `json:"id,omitempty"`
+
+	// Name is 1 to 100 letters, digits, ".", "_" or "-", starting with a letter or digit,
+	// and unique without regard to case.
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"` // at most 1,024 characters
+	Division    string `json:"division,omitempty"`    // DefaultDivision when empty
+	Connector   string `json:"connector,omitempty"`   // PlainConnector when empty
+
+	// Inputs are the values of the connector's inputs by key.
+	Inputs Inputs `json:"inputs"`
+
+	// Version goes up by one with every save; it is the ETag. Ignored on writes.
+	Version   int64     `json:"version,omitempty"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
+
+	// UsedBy names what refers to the credential and so keeps it from being deleted. Only in answers.
+	UsedBy []string `json:"used_by,omitempty"`
+
+	// Warnings are things worth a look that did not stop a save, such as a reference to a
+	// key that its secret store does not have yet. Only in answers.
+	Warnings []Field `json:"warnings,omitempty"`
+}
+
+// Inputs are values by the key of the input.
+type Inputs map[string]Value
+
+// UnmarshalJSON implements json.Unmarshaler. The error names the input that is wrong.
+func (in *Inputs) UnmarshalJSON(b []byte) error {
+	var raw map[string]json.RawMessage
+	if json.Unmarshal(b, &raw) != nil {
+		return &Error{Code: Invalid, Message: "a field is wrong", Fields: []Field{{"/inputs", "must be an object"}}}
+	}
+	*in = make(Inputs, len(raw))
+	for key, text := range raw {
+		var v Value
+		if err := json.Unmarshal(text, &v); err != nil {
+			return &Error{Code: Invalid, Message: "a field is wrong", Fields: []Field{{"/inputs/" + key, err.Error()}}}
+		}
+		(*in)[key] = v
+	}
+	return nil
+}
+
+// Value is the value of one input. Exactly one of its forms is used; which one an input
+// takes is up to the connector's definition.
+//
+//	"text"                                 a plain value, or a new internal secret
+//	[{"in":"body","name":"n","value":"v"}] parameters
+//	{"store":"env","key":"NAME"}           an external secret
+//	{"source":"internal","set":true}       in answers: an internal secret is stored; in writes: keep it
+//
+// A secret that an update leaves out is kept; null removes a value.
+type Value struct {
+	Text   string
+	Params []Param
+	Ref    *SecretRef
+	Set    bool // an internal secret is stored
+}
+
+// Param is one extra parameter of a token request.
+type Param struct {
+	In    string `json:"in"` // "body", "query" or "header"
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// SecretRef says where an external secret lives.
+type SecretRef struct {
+	Store   string `json:"store"`             // name of a secret store
+	Key     string `json:"key"`               // name of the secret in it
+	Field   string `json:"field,omitempty"`   // member of a JSON secret; "" is the whole value
+	Version string `json:"version,omitempty"` // "" is the newest
+}
+
+type storedSecret struct {
+	Source string `json:"source"`
+	Set    bool   `json:"set"`
+}
+
+// Text returns a plain value.
+func Text(s string) Value { return Value{Text: s} }
+
+// MarshalJSON implements json.Marshaler.
+func (v Value) MarshalJSON() ([]byte, error) {
+	switch {
+	case v.Ref != nil:
+		return json.Marshal(v.Ref)
+	case v.Set:
+		return json.Marshal(storedSecret{"internal", true})
+	case v.Params != nil:
+		return json.Marshal(v.Params)
+	}
+	return json.Marshal(v.Text)
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Numbers and booleans are taken as their text.
+func (v *Value) UnmarshalJSON(b []byte) error {
+	*v = Value{}
+	b = bytes.TrimSpace(b)
+	strict := func(into any) error {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.DisallowUnknownFields()
+		return d.Decode(into)
+	}
+	switch {
+	case len(b) == 0 || b[0] == 'n':
+		return nil
+	case b[0] == '"':
+		return json.Unmarshal(b, &v.Text)
+	case b[0] == '[':
+		v.Params = []Param{}
+		if strict(&v.Params) != nil {
+			return errors.New(`must be a list of {"in", "name", "value"}`)
+		}
+		return nil
+	case b[0] == '{':
+		var stored storedSecret
+		if strict(&stored) == nil && stored.Source == "internal" {
+			v.Set = stored.Set
+			return nil
+		}
+		v.Ref = &SecretRef{}
+		if strict(v.Ref) != nil {
+			v.Ref = nil
+			return errors.New(`must be a string, or {"store", "key"} for an external secret`)
+		}
+		return nil
+	default:
+		v.Text = string(b)
+		return nil
+	}
+}
+
+// Ref asks for a token of a credential. Only Credential is required.
+type Ref struct {
+	Credential string `json:"-"` // name or id
+
+	// Scope, Audience and Resource replace the credential's own for this token; empty means the credential's.
+	Scope    string `json:"scope,omitempty"`
+	Audience string `json:"audience,omitempty"`
+	Resource string `json:"resource,omitempty"`
+
+	// MinLifetime is how long the token must stay valid at least, in whole seconds. A
+	// provider that issues shorter tokens than that cannot satisfy it: the demand is
+	// then capped at half of the lifetime it does issue.
+	MinLifetime Seconds `json:"min_lifetime_seconds,omitempty"`
+
+	// Proof asks for a DPoP proof (RFC 9449) for one request beside the token. Only for
+	// credentials that use DPoP.
+	Proof *ProofRequest `json:"proof,omitempty"`
+}
+
+// ProofRequest names the request a DPoP proof is for.
+type ProofRequest struct {
+	Method string `json:"method"`
+	URL    string `json:"url"`
+	Nonce  string `json:"nonce,omitempty"` // the DPoP-Nonce the API last sent, if any
+}
+
+// Seconds is a duration that is a whole number of seconds in JSON.
+type Seconds int64
+
+// Duration converts s.
+func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
+
+// Token is the hub's answer to a Ref: a token that is valid now, and how to present it.
+type Token struct {
+	AccessToken string    `json:"access_token"`
+	TokenType   string    `json:"token_type"`
+	ExpiresIn   Seconds   `json:"expires_in"` // rounded down
+	ExpiresAt   time.Time `json:"expires_at"`
+	Scope       string    `json:"scope,omitempty"`
+
+	// Fingerprint names the token without revealing it; hand it to Invalidate.
+	Fingerprint string `json:"fingerprint"`
+
+	// Header is the header to put on a request.
+	Header Header `json:"header"`
+
+	// Proof is the value of the DPoP header, when the Ref asked for one.
+	Proof string `json:"proof,omitempty"`
+}
+
+// Header is one HTTP header.
+type Header struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Report is what Validate found: the steps of one token request, in order, the last one
+// being the first that failed.
+type Report struct {
+	OK    bool      `json:"ok"`
+	At    time.Time `json:"at"`
+	Steps []Step    `json:"steps"`
+
+	// Claims are aud, scope, scp, roles, exp, iss, sub and the like of an access token that is a JWT,
+	// decoded without verifying the signature. Absent for opaque tokens.
+	Claims map[string]any `json:"claims,omitempty"`
+}
+
+// Step is one step of a Report.
+type Step struct {
+	Name     string `json:"name"`             // settings, secret, address, tls, request, response, claims
+	Result   string `json:"result"`           // ok, warning, failed, skipped
+	Message  string `json:"message"`          // what happened, in one sentence
+	Hint     string `json:"hint,omitempty"`   // what to do about it
+	Millis   int64  `json:"duration_ms"`      // how long the step took
+	Code     string `json:"code,omitempty"`   // error member of the provider's answer (RFC 6749 section 5.2)
+	HTTPCode int    `json:"status,omitempty"` // HTTP status of the provider's answer
+}
+
+// Health says how a credential is doing.
+type Health string
+
+// The values of Health.
+const (
+	NotValidated Health = "not_validated" // never fetched a token since it was last saved
+	Healthy      Health = "healthy"       // the last token request worked
+	Degraded     Health = "degraded"      // the last token request failed, a valid token is still being served
+	Failing      Health = "failing"       // the last token request failed, and there is no valid token
+)
+
+// Status is the state of a credential.
+type Status struct {
+	Credential  string    `json:"credential"`
+	Health      Health    `json:"health"`
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastError   *Failure  `json:"last_error,omitempty"` // of the last failure, even if a later request worked
+
+	// NextTry is when the hub will ask the provider again after a failure; zero when nothing holds it back.
+	NextTry time.Time `json:"next_try,omitzero"`
+
+	// TokenExpiresAt is the expiry of the token with the credential's own scope; zero when there is none.
+	TokenExpiresAt   time.Time `json:"token_expires_at,omitzero"`
+	TokenFingerprint string    `json:"token_fingerprint,omitempty"`
+	ExpirySource     string    `json:"expiry_source,omitempty"` // response, jwt or default
+
+	SecretExpiresAt time.Time `json:"secret_expires_at,omitzero"`
+	Warnings        []string  `json:"warnings,omitempty"` // an expired secret, scopes that were not granted
+}
+
+// Failure is one failed token request.
+type Failure struct {
+	At      time.Time `json:"at"`
+	Class   string    `json:"class"`          // permanent, temporary, throttled
+	Stage   string    `json:"stage"`          // prepare, address, tls, request, response
+	Code    string    `json:"code,omitempty"` // error member of the provider's answer
+	Message string    `json:"message"`
+	Hint    string    `json:"hint,omitempty"`
+}
+
+// SecretStore is a place external secrets come from.
+type SecretStore struct {
+	Name   string `json:"name"`
+	Kind   string `json:"kind"` // env, file
+	Detail string `json:"detail,omitempty"`
+	Error  string `json:"error,omitempty"` // why it cannot be read right now; "" when it can
+}
+
+// Division groups objects; roles are held in divisions.
+type Division struct {
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+}
+
+// OAuthClient is a client of the hub's own authorization server.
+type OAuthClient struct {
+	ID          string       `json:"id,omitempty"` // assigned by the hub; it is the client_id
+	Name        string       `json:"name"`
+	Description string       `json:"description,omitempty"`
+	Roles       []Assignment `json:"roles"`
+
+	// Secret is the client secret, in the answer to the creation only.
+	Secret    string    `json:"client_secret,omitempty"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+}
+
+// Assignment is a role held in a division; "*" is all divisions.
+type Assignment struct {
+	Role     string `json:"role"`
+	Division string `json:"division"`
+}
+
+// Event is one row of the audit trail. It holds names, never values.
+type Event struct {
+	ID       string    `json:"id"`
+	At       time.Time `json:"at"`
+	Caller   string    `json:"caller"`      // id of who did it
+	Name     string    `json:"caller_name"` // its name at that time
+	Action   string    `json:"action"`      // credential.create, credential.validate, key.rotate, …
+	Outcome  string    `json:"outcome"`     // done, denied, failed
+	Object   string    `json:"object,omitempty"`
+	Division string    `json:"division,omitempty"`
+	Fields   []string  `json:"fields,omitempty"` // names of what changed
+	Detail   string    `json:"detail,omitempty"`
+}
+
+// Page is one page of a list. Next is the cursor of the following page, "" on the last.
+type Page[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty"`
+}

@@ -1,0 +1,164 @@
+package api
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/access"
+)
+
+func (a *API) listStores(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	if err := who.CheckSomewhere(access.ReadStore); err != nil {
+		return nil, err
+	}
+	page := grantway.Page[grantway.SecretStore]{Items: a.Secrets.List()}
+	for i := range page.Items {
+		if err := a.Secrets.Test(r.Context(), page.Items[i].Name); err != nil {
+			page.Items[i].Error = err.Error()
+		}
+	}
+	return page, nil
+}
+
+func (a *API) listClients(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	limit, err := limitOf(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.Issuer.Clients(r.Context(), who, r.URL.Query().Get("cursor"), limit)
+}
+
+func (a *API) createClient(w http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	var c grantway.OAuthClient
+	if err := decode(r, &c, false); err != nil {
+		return nil, err
+	}
+	c, err := a.Issuer.CreateClient(r.Context(), who, c)
+	if err != nil {
+		return nil, err
+	}
+	w.Header().Set("Location", "/v1/clients/"+c.ID)
+	return c, nil
+}
+
+func (a *API) getClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	return a.Issuer.Client(r.Context(), who, r.PathValue("id"))
+}
+
+func (a *API) deleteClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	return nil, a.Issuer.DeleteClient(r.Context(), who, r.PathValue("id"))
+}
+
+func (a *API) resetClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	return a.Issuer.ResetSecret(r.Context(), who, r.PathValue("id"))
+}
+
+func (a *API) listDivisions(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	divisions, err := a.Divisions.List(r.Context(), who)
+	return grantway.Page[grantway.Division]{Items: divisions}, err
+}
+
+func (a *API) createDivision(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	var d grantway.Division
+	if err := decode(r, &d, false); err != nil {
+		return nil, err
+	}
+	return d, a.Divisions.Create(r.Context(), who, d)
+}
+
+func (a *API) deleteDivision(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	return nil, a.Divisions.Delete(r.Context(), who, r.PathValue("name"))
+}
+
+func (a *API) listEvents(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	limit, err := limitOf(r)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	f := access.Filter{Action: q.Get("action"), Caller: q.Get("caller"), Object: q.Get("object"), Outcome: q.Get("outcome")}
+	var fields []grantway.Field
+	for name, into := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
+		text := q.Get(name)
+		if text == "" {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			fields = append(fields, grantway.Field{Pointer: "/" + name, Detail: "must be a time such as 2027-01-31T12:00:00Z"})
+		}
+		*into = t
+	}
+	if fields != nil {
+		return nil, &grantway.Error{Code: grantway.Invalid, Message: "a query parameter is wrong", Fields: fields}
+	}
+	return a.Audit.List(r.Context(), who, f, q.Get("cursor"), limit)
+}
+
+func (a *API) hubStatus(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	schema, err := a.Store.Status(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return grantway.HubStatus{
+		Version: a.Version, Caller: who.Name, Database: schema.Database, Schema: schema.Version,
+		Credentials: a.Broker.Count(), StartedAt: a.Started,
+	}, nil
+}
+
+func (a *API) rotateKey(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	n, err := a.Rotate(r.Context(), who)
+	return grantway.KeyRotation{Resealed: n}, err
+}
+
+func (a *API) healthz(http.ResponseWriter, *http.Request, access.Caller) (any, error) {
+	return condition{"ok"}, nil
+}
+
+func (a *API) readyz(_ http.ResponseWriter, r *http.Request, _ access.Caller) (any, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := a.Store.Ping(ctx); err != nil {
+		return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the database does not answer; tokens in memory are still served", Err: err}
+	}
+	return condition{"ok"}, nil
+}
+
+// metrics serves Prometheus. Names of credentials are in there, so whoever asks over the
+// network needs a token like for anything else (Prometheus can get one: oauth2 in its scrape
+// configuration); a scraper on the same machine does not.
+func (a *API) metrics(w http.ResponseWriter, r *http.Request, _ access.Caller) (any, error) {
+	if !direct(r) {
+		who, err := a.Issuer.Authenticate(r)
+		if err != nil {
+			return nil, err
+		}
+		if err := who.Check(access.ReadStatus, access.Everywhere); err != nil {
+			return nil, err
+		}
+	}
+	a.Metrics.ServeHTTP(w, r)
+	return handled{}, nil
+}
+
+// handled is returned by a handler that has written its answer itself.
+type handled struct{}
+
+// direct says whether r comes from this machine and through no proxy.
+func direct(r *http.Request) bool {
+	for _, h := range []string{"Forwarded", "X-Forwarded-For", "Via", "X-Real-Ip"} {
+		if r.Header.Get(h) != "" {
+			return false
+		}
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}

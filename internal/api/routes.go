@@ -1,0 +1,52 @@
+package api
+
+import (
+	"github.com/grantway/grantway"
+)
+
+// routes is the table of all operations. The OpenAPI description is made from it.
+func (a *API) routes() []route {
+	return []route{
+		{method: "GET", path: "/v1/credentials", name: "listCredentials", tag: "Credentials", summary: "List credentials by name", query: "limit cursor", status: 200, out: grantway.Page[grantway.Credential]{}, handle: a.listCredentials},
+		{method: "POST", path: "/v1/credentials", name: "createCredential", tag: "Credentials", summary: "Store a credential; repeatable with an Idempotency-Key header", in: grantway.Credential{}, status: 201, out: grantway.Credential{}, handle: a.createCredential},
+		{method: "POST", path: "/v1/credentials/validate", name: "validateDraft", tag: "Credentials", summary: "Make one token request with a credential that is not saved and report each step", in: grantway.Credential{}, status: 200, out: grantway.Report{}, handle: a.validateDraft},
+		{method: "GET", path: "/v1/credentials/{name}", name: "getCredential", tag: "Credentials", summary: "Read a credential, without its secrets", status: 200, out: grantway.Credential{}, handle: a.getCredential},
+		{method: "PUT", path: "/v1/credentials/{name}", name: "replaceCredential", tag: "Credentials", summary: "Replace a credential; secrets that are left out are kept", in: grantway.Credential{}, status: 200, out: grantway.Credential{}, handle: a.replaceCredential},
+		{method: "PATCH", path: "/v1/credentials/{name}", name: "changeCredential", tag: "Credentials", summary: "Change single members (JSON merge patch; an input is replaced whole, null removes it)", in: grantway.Credential{}, status: 200, out: grantway.Credential{}, handle: a.changeCredential},
+		{method: "DELETE", path: "/v1/credentials/{name}", name: "deleteCredential", tag: "Credentials", summary: "Delete a credential; refused while something uses it", status: 204, handle: a.deleteCredential},
+		{method: "POST", path: "/v1/credentials/{name}/validate", name: "validateCredential", tag: "Credentials", summary: "Make one token request with a saved credential, optionally with unsaved changes, and report each step", in: grantway.Credential{}, status: 200, out: grantway.Report{}, handle: a.validateCredential},
+		{method: "GET", path: "/v1/credentials/{name}/status", name: "getCredentialStatus", tag: "Credentials", summary: "Health, last success, last error, next try, expiry", status: 200, out: grantway.Status{}, handle: a.credentialStatus},
+
+		{method: "POST", path: "/v1/credentials/{name}/token", name: "getToken", tag: "Tokens", summary: "Get a token that is valid now", in: grantway.Ref{}, status: 200, out: grantway.Token{}, handle: a.token},
+		{method: "POST", path: "/v1/credentials/{name}/token/invalidate", name: "invalidateToken", tag: "Tokens", summary: "Forget a token that an API refused, by its fingerprint; without one, renew now", in: invalidation{}, status: 204, handle: a.invalidate},
+
+		{method: "GET", path: "/v1/secret-stores", name: "listSecretStores", tag: "Secret stores", summary: "List the places external secrets come from", status: 200, out: grantway.Page[grantway.SecretStore]{}, handle: a.listStores},
+
+		{method: "GET", path: "/v1/clients", name: "listClients", tag: "OAuth clients", summary: "List the clients of this hub", query: "limit cursor", status: 200, out: grantway.Page[grantway.OAuthClient]{}, handle: a.listClients},
+		{method: "POST", path: "/v1/clients", name: "createClient", tag: "OAuth clients", summary: "Register a client; the answer holds its secret, once", in: grantway.OAuthClient{}, status: 201, out: grantway.OAuthClient{}, handle: a.createClient},
+		{method: "GET", path: "/v1/clients/{id}", name: "getClient", tag: "OAuth clients", summary: "Read a client", status: 200, out: grantway.OAuthClient{}, handle: a.getClient},
+		{method: "DELETE", path: "/v1/clients/{id}", name: "deleteClient", tag: "OAuth clients", summary: "Delete a client; its tokens stop working", status: 204, handle: a.deleteClient},
+		{method: "POST", path: "/v1/clients/{id}/secret", name: "resetClientSecret", tag: "OAuth clients", summary: "Make a new secret; the old one stops working", status: 200, out: grantway.OAuthClient{}, handle: a.resetClient},
+
+		{method: "GET", path: "/v1/divisions", name: "listDivisions", tag: "Divisions", summary: "List divisions", status: 200, out: grantway.Page[grantway.Division]{}, handle: a.listDivisions},
+		{method: "POST", path: "/v1/divisions", name: "createDivision", tag: "Divisions", summary: "Add a division", in: grantway.Division{}, status: 201, out: grantway.Division{}, handle: a.createDivision},
+		{method: "DELETE", path: "/v1/divisions/{name}", name: "deleteDivision", tag: "Divisions", summary: "Delete an empty division", status: 204, handle: a.deleteDivision},
+
+		{method: "GET", path: "/v1/audit", name: "listEvents", tag: "Audit", summary: "Read the audit trail, newest first", query: "limit cursor action caller object outcome since until", status: 200, out: grantway.Page[grantway.Event]{}, handle: a.listEvents},
+
+		{method: "GET", path: "/v1/status", name: "getHubStatus", tag: "Hub", summary: "What this hub is", status: 200, out: grantway.HubStatus{}, handle: a.hubStatus},
+		{method: "POST", path: "/v1/key/rotate", name: "rotateKey", tag: "Hub", summary: "Seal everything with a new data key", status: 200, out: grantway.KeyRotation{}, handle: a.rotateKey},
+
+		{method: "GET", path: "/healthz", name: "healthz", tag: "Hub", summary: "Is the process alive?", status: 200, out: condition{}, open: true, handle: a.healthz},
+		{method: "GET", path: "/readyz", name: "readyz", tag: "Hub", summary: "Is the database reachable?", status: 200, out: condition{}, open: true, handle: a.readyz},
+		{method: "GET", path: "/openapi.json", name: "openapi", tag: "Hub", summary: "This description", status: 200, out: map[string]any{}, open: true, handle: a.openAPI},
+		{method: "GET", path: "/docs", name: "docs", tag: "Hub", summary: "This description as a page", status: 200, open: true, handle: a.docs},
+		{method: "GET", path: "/docs.css", name: "docsStyle", tag: "Hub", summary: "Style of the page", status: 200, open: true, handle: a.docsStyle},
+		{method: "GET", path: "/metrics", name: "metrics", tag: "Hub", summary: "Metrics for Prometheus; from other machines with a token", status: 200, open: true, handle: a.metrics},
+	}
+}
+
+// condition is the answer of the probes.
+type condition struct {
+	Status string `json:"status"`
+}

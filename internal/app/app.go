@@ -1,0 +1,258 @@
+// Package app wires a hub together: one straight function from settings to a running server.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/api"
+	"github.com/grantway/grantway/internal/broker"
+	"github.com/grantway/grantway/internal/demo"
+	"github.com/grantway/grantway/internal/issuer"
+	"github.com/grantway/grantway/internal/outbound"
+	"github.com/grantway/grantway/internal/seal"
+	"github.com/grantway/grantway/internal/secret"
+	"github.com/grantway/grantway/internal/store"
+)
+
+// App is one hub process. New makes it ready, Start serves, Stop undoes both.
+type App struct {
+	o      Options
+	log    *slog.Logger
+	server *http.Server
+	listen net.Listener
+	ended  chan error // receives what Serve returned
+
+	start  []func(ctx context.Context) error
+	onStop []func(ctx context.Context) error // run in reverse
+}
+
+// New opens everything o names and returns a hub that is ready to start. It brings the
+// schema of the database up to date; replicas that do so at once wait for each other.
+func New(ctx context.Context, o Options) (a *App, err error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	a = &App{o: o, log: o.Log, ended: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.undo(ctx))
+		}
+	}()
+	return a, a.setup(ctx)
+}
+
+// setup builds the parts from the lowest floor up.
+func (a *App) setup(ctx context.Context) error {
+	o := a.o
+	traces, err := tracing(ctx, o.Version)
+	if err != nil {
+		return err
+	}
+	a.onStop = append(a.onStop, traces.stop)
+
+	if o.Demo {
+		o.AllowNetworks = append(o.AllowNetworks, loopback...)
+	}
+	db, err := OpenStore(ctx, o)
+	if err != nil {
+		return err
+	}
+	a.onStop = append(a.onStop, func(context.Context) error { return db.Close() })
+	if err := db.Migrate(ctx); err != nil {
+		return err
+	}
+	sealer, err := OpenSealer(ctx, o, db)
+	if err != nil {
+		return err
+	}
+	a.onStop = append(a.onStop, func(context.Context) error { sealer.Close(); return nil })
+
+	guard := outbound.New(outbound.Options{AllowNetworks: o.AllowNetworks})
+	secrets := secret.New(secret.Env{}, secret.Files{Dir: o.SecretFiles})
+	audit := access.NewLog(db, a.log)
+	reads := access.NewReads(db, a.log)
+	proxies := trustedProxies(o.TrustedProxies)
+
+	tokens, err := issuer.New(ctx, issuer.Options{Store: db, Sealer: sealer, Audit: audit, Proxied: proxies.forwarded, Log: a.log})
+	if err != nil {
+		return err
+	}
+	credentials, err := broker.New(ctx, broker.Options{
+		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Tracer: traces.tracer, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials)
+	rest := &api.API{
+		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: access.NewDivisions(db, audit), Secrets: secrets, Store: db,
+		Rotate: func(ctx context.Context, who access.Caller) (int, error) {
+			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal)
+		},
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Version: o.Version, Started: time.Now().UTC().Truncate(time.Second), Log: a.log,
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/oauth/token", tokens.Handler())
+	mux.Handle("/", rest.Handler())
+	a.server = &http.Server{
+		Handler:           traces.handler(mux),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+	}
+
+	a.start = []func(context.Context) error{
+		db.Start,
+		tokens.Start,
+		func(context.Context) error { reads.Start(); credentials.Start(); return nil },
+		func(ctx context.Context) error { return a.welcome(ctx, tokens) },
+		func(ctx context.Context) error { return a.startDemo(ctx, credentials) },
+	}
+	a.onStop = append(a.onStop, tokens.Stop, reads.Stop, credentials.Stop)
+	return nil
+}
+
+// Start serves until Stop. It returns once the listener is open.
+func (a *App) Start(ctx context.Context) (err error) {
+	if a.listen, err = net.Listen("tcp", a.o.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w (another hub? choose another address with --listen)", a.o.Listen, err)
+	}
+	if a.o.TLSCert != "" {
+		certificate, err := tls.LoadX509KeyPair(a.o.TLSCert, a.o.TLSKey)
+		if err != nil {
+			return errors.Join(fmt.Errorf("--tls-cert, --tls-key: %w", err), a.listen.Close())
+		}
+		a.listen = tls.NewListener(a.listen, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
+	}
+	for _, start := range a.start {
+		if err := start(ctx); err != nil {
+			return errors.Join(err, a.listen.Close())
+		}
+	}
+	go func() { a.ended <- a.server.Serve(a.listen) }()
+	a.log.Info("grantway is listening", "url", a.URL(), "version", a.o.Version)
+	return nil
+}
+
+// Ended receives the error that ended the server, if it was not Stop.
+func (a *App) Ended() <-chan error { return a.ended }
+
+// Stop ends requests in flight, waits for background work, and closes everything.
+func (a *App) Stop(ctx context.Context) error {
+	var err error
+	if a.listen != nil {
+		err = a.server.Shutdown(ctx)
+	}
+	return errors.Join(err, a.undo(ctx))
+}
+
+func (a *App) undo(ctx context.Context) (err error) {
+	for i := len(a.onStop) - 1; i >= 0; i-- {
+		err = errors.Join(err, a.onStop[i](ctx))
+	}
+	a.onStop = nil
+	return err
+}
+
+// URL is how the hub is reached: --external-url, else where it listens.
+func (a *App) URL() string {
+	if a.o.ExternalURL != "" {
+		return a.o.ExternalURL
+	}
+	scheme := "http"
+	if a.o.TLSCert != "" {
+		scheme = "https"
+	}
+	if a.listen == nil {
+		return scheme + "://" + a.o.Listen
+	}
+	return scheme + "://" + a.listen.Addr().String()
+}
+
+// OpenStore opens the database that o names: for the server, and for the commands that
+// work on the database itself. It makes the data directory if need be.
+func OpenStore(ctx context.Context, o Options) (*store.Store, error) {
+	o = o.withDefaults()
+	so := store.Options{URL: o.Database, Exclusive: !o.beside, Log: o.Log}
+	if o.Database == "" {
+		if err := os.MkdirAll(o.Data, 0o700); err != nil {
+			return nil, fmt.Errorf("data directory: %w", err)
+		}
+		so.URL = "sqlite:" + o.databaseFile()
+	}
+	return store.Open(ctx, so)
+}
+
+// OpenSealer opens the keyset of a database. For an embedded database that is new it
+// makes the key file.
+func OpenSealer(ctx context.Context, o Options, db *store.Store) (*seal.Sealer, error) {
+	o = o.withDefaults()
+	if path := filepath.Join(o.Data, "key"); o.Database == "" && o.Key == "file:"+path {
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			if err := makeKeyFile(ctx, db, path, o.Log); err != nil {
+				return nil, err
+			}
+		}
+	}
+	key, err := seal.ParseKey(o.Key)
+	if err != nil {
+		return nil, fmt.Errorf("--key: %w", err)
+	}
+	return seal.Open(ctx, db, key)
+}
+
+// makeKeyFile makes a key for a database that has none yet. For one that has, a new key
+// would be of no use, and would hide that the old one is missing.
+func makeKeyFile(ctx context.Context, db *store.Store, path string, log *slog.Logger) error {
+	used, err := seal.InUse(ctx, db)
+	if err != nil {
+		return err
+	}
+	if used {
+		return fmt.Errorf("the key file %s is missing, and without it the secrets in the database cannot be opened: restore it from a backup; nothing was changed", path)
+	}
+	if err := seal.GenerateKeyFile(path); err != nil {
+		return err
+	}
+	log.Warn("made a new key file; back it up, apart from the database: without it no secret can be opened", "file", path)
+	return nil
+}
+
+// demoAddress is where the demo provider listens if nothing else does.
+const demoAddress = "127.0.0.1:8421"
+
+func (a *App) startDemo(ctx context.Context, credentials *broker.Broker) error {
+	if !a.o.Demo {
+		return nil
+	}
+	provider, err := demo.Start(demoAddress)
+	if err != nil {
+		return err
+	}
+	a.onStop = append(a.onStop, provider.Stop)
+	if err := saveDemo(ctx, credentials, provider); err != nil {
+		return fmt.Errorf("demo credential: %w", err)
+	}
+	a.log.Info("demo provider is listening", "token_endpoint", provider.TokenEndpoint(), "api", provider.URL+"/api/messages", "credential", "demo")
+	return nil
+}

@@ -1,0 +1,115 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/broker"
+	"github.com/grantway/grantway/internal/demo"
+	"github.com/grantway/grantway/internal/issuer"
+	"github.com/grantway/grantway/internal/seal"
+	"github.com/grantway/grantway/internal/store"
+)
+
+// Owner is the content of owner.json: how the command line on the same machine signs in.
+type Owner struct {
+	URL          string `json:"url"`
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+}
+
+// welcome makes the owner client of a new hub and writes owner.json. Later starts only
+// correct the address in it.
+func (a *App) welcome(ctx context.Context, tokens *issuer.Issuer) error {
+	path := filepath.Join(a.o.Data, "owner.json")
+	created, err := tokens.EnsureOwner(ctx, func(c grantway.OAuthClient) error {
+		return writeOwner(path, Owner{a.URL(), c.ID, c.Secret})
+	})
+	if err != nil {
+		return err
+	}
+	if created {
+		a.log.Info("first start: made the owner client; the command line on this machine finds it by itself", "file", path)
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // made on another machine, or put away
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	var owner Owner
+	if err := json.Unmarshal(text, &owner); err != nil {
+		return fmt.Errorf("read %s: it is not what a hub writes: %w", path, err)
+	}
+	if owner.URL == a.URL() {
+		return nil
+	}
+	owner.URL = a.URL()
+	return writeOwner(path, owner)
+}
+
+// writeOwner replaces the file at once, so that nobody reads half of it.
+func writeOwner(path string, owner Owner) error {
+	text, err := json.MarshalIndent(owner, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	next := path + ".new"
+	if err := os.WriteFile(next, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(next, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// loopback is what the demo provider needs outgoing calls to reach.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+// saveDemo makes the credential "demo" fit the provider, whose secret is new at each start.
+func saveDemo(ctx context.Context, credentials *broker.Broker, p *demo.Provider) error {
+	c := grantway.Credential{
+		Name: "demo", Description: "Ready to use: the demo provider inside this hub",
+		Inputs: grantway.Inputs{
+			"client_id": grantway.Text(p.Client), "client_secret": grantway.Text(p.Secret),
+			"token_endpoint": grantway.Text(p.TokenEndpoint()), "scopes": grantway.Text("messages.read"),
+		},
+	}
+	var e *grantway.Error
+	old, err := credentials.Get(ctx, access.Hub(), c.Name)
+	switch {
+	case err == nil:
+		c.ID, c.Division = old.ID, old.Division
+	case !errors.As(err, &e) || e.Code != grantway.NotFound:
+		return err
+	}
+	_, err = credentials.Save(ctx, access.Hub(), c)
+	return err
+}
+
+// rotate gives the hub a new data key and seals everything with it.
+func rotate(ctx context.Context, who access.Caller, audit *access.Log, db *store.Store, sealer *seal.Sealer, nouns ...seal.Reseal) (int, error) {
+	event := grantway.Event{Action: "key.rotate"}
+	if err := audit.Require(ctx, who, access.RotateKey, access.Everywhere, event); err != nil {
+		return 0, err
+	}
+	n, err := sealer.Rotate(ctx, nouns...)
+	if err != nil {
+		return n, err
+	}
+	event.Detail = fmt.Sprintf("%d values sealed again", n)
+	return n, db.Write(ctx, func(tx *store.Tx) error { return audit.Record(ctx, tx, who, event) })
+}

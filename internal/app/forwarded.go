@@ -1,0 +1,48 @@
+package app
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// trustedProxies are the peers whose X-Forwarded-For and X-Forwarded-Proto are believed.
+type trustedProxies []netip.Prefix
+
+// forwarded tells, for a request that a trusted proxy passed on, which address it came
+// from and whether it came over TLS. It reads X-Forwarded-For from the right, where our own
+// proxies write, and stops at the first address that is not one of them.
+func (t trustedProxies) forwarded(r *http.Request) (from netip.Addr, secure, ok bool) {
+	peer, valid := peerOf(r)
+	if !valid || !t.contains(peer) {
+		return netip.Addr{}, false, false
+	}
+	from = peer
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		addr, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			break
+		}
+		from = addr.Unmap()
+		if !t.contains(from) {
+			break
+		}
+	}
+	return from, r.Header.Get("X-Forwarded-Proto") == "https", true
+}
+
+func (t trustedProxies) contains(addr netip.Addr) bool {
+	return slices.ContainsFunc(t, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+func peerOf(r *http.Request) (netip.Addr, bool) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addr, err := netip.ParseAddr(host)
+	return addr.Unmap(), err == nil
+}

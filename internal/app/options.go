@@ -1,0 +1,72 @@
+package app
+
+import (
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/grantway/grantway"
+)
+
+// Options are the settings of a hub's process. Everything else is data in the hub.
+// The zero value of a field means its default.
+type Options struct {
+	Listen      string // address to serve on; "127.0.0.1:8420"
+	Data        string // directory of the embedded database, its key and owner.json; "./data"
+	Database    string // postgres://… ; "" is SQLite in Data
+	Key         string // key-encryption key, file:PATH or env:NAME; "" is file:<Data>/key, made on the first start of the embedded database
+	ExternalURL string // how clients reach the hub; "" is http(s)://<Listen>
+
+	TLSCert, TLSKey string // PEM files; both or neither
+
+	TrustedProxies []netip.Prefix // peers whose X-Forwarded-For and X-Forwarded-Proto are believed
+	AllowNetworks  []netip.Prefix // private or loopback addresses that outgoing calls may reach
+	SecretFiles    string         // directory of the secret store "file"; "/run/secrets"
+
+	Demo    bool // start the demo provider and make the credential "demo"
+	Version string
+	Log     *slog.Logger // nil is slog.Default()
+
+	beside bool // a tool that runs beside a server, which may have the database open
+}
+
+// Beside returns o for a tool that opens the database while a server may be running on it.
+func (o Options) Beside() Options {
+	o.beside = true
+	return o
+}
+
+func (o Options) databaseFile() string { return filepath.Join(o.Data, "grantway.db") }
+
+func (o Options) withDefaults() Options {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:8420"
+	}
+	if o.Data == "" {
+		o.Data = "./data"
+	}
+	if o.Key == "" && o.Database == "" {
+		o.Key = "file:" + filepath.Join(o.Data, "key")
+	}
+	if o.SecretFiles == "" {
+		o.SecretFiles = "/run/secrets"
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	var fields []grantway.Field
+	if o.Database != "" && o.Key == "" {
+		fields = append(fields, grantway.Field{Pointer: "--key", Detail: "is required with --database: every replica needs the same key (file:PATH or env:NAME)"})
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		fields = append(fields, grantway.Field{Pointer: "--tls-cert", Detail: "and --tls-key go together"})
+	}
+	if fields != nil {
+		return &grantway.Error{Code: grantway.Invalid, Message: "the settings do not fit together", Fields: fields}
+	}
+	return nil
+}

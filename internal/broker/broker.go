@@ -1,0 +1,189 @@
+// Package broker keeps credentials and gets tokens with them.
+//
+// Everything that ends in a token request comes through here: reading a token, validating
+// a credential, authorizing somebody else's request. It is the only package that opens a
+// credential's secrets, and it opens them for the length of one token request.
+//
+// A token is looked for in three places, nearest first: the memory of this replica (package
+// tokencache), the token table, which other replicas fill too, and the provider.
+package broker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/connector"
+	"github.com/grantway/grantway/grant"
+	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/outbound"
+	"github.com/grantway/grantway/internal/seal"
+	"github.com/grantway/grantway/internal/secret"
+	"github.com/grantway/grantway/internal/store"
+	"github.com/grantway/grantway/tokencache"
+)
+
+// Options are what a Broker works with. All but Log are required.
+type Options struct {
+	Store    *store.Store
+	Sealer   *seal.Sealer
+	Secrets  *secret.Stores
+	Audit    *access.Log
+	Reads    *access.Reads
+	Outbound *outbound.Guard
+	Tracer   trace.Tracer // of token requests
+	Log      *slog.Logger
+}
+
+// Broker keeps credentials and their tokens. Safe for concurrent use.
+type Broker struct {
+	Options
+	replica  string // names this process in leases
+	provider *grant.Client
+	cache    *tokencache.Cache[cacheKey]
+	heads    heads
+	away     atomic.Bool // the database did not answer the last fetch
+
+	background sync.WaitGroup
+	stop       context.CancelFunc
+	cancel     []func() // subscriptions
+}
+
+// cacheKey tells tokens apart. Every save raises the version, so nothing else has to be
+// compared, and a changed credential never meets its old tokens again.
+type cacheKey struct {
+	id      string
+	version int64
+	variant string // what a Ref overrides; "" when nothing
+}
+
+// New returns a Broker that knows every stored credential. Start makes it follow changes.
+func New(ctx context.Context, o Options) (*Broker, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{
+		Options:  o,
+		replica:  newID("replica"),
+		provider: &grant.Client{Transport: o.Outbound.Transport(), Timeout: providerTimeout},
+	}
+	b.cache = tokencache.New(tokencache.Options[cacheKey]{Fetch: b.fetch, FetchTimeout: fetchTimeout})
+	if err := b.heads.load(ctx, o.Store); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Start follows the changes that other replicas make and clears out what has expired, until Stop.
+func (b *Broker) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.cancel = append(b.cancel,
+		b.Store.Subscribe(topicCredential, b.credentialChanged),
+		b.Store.Subscribe(topicToken, b.tokenDropped))
+	b.background.Go(func() { b.sweep(ctx) })
+}
+
+// Stop ends background work and waits for it.
+func (b *Broker) Stop(ctx context.Context) error {
+	for _, cancel := range b.cancel {
+		cancel()
+	}
+	if b.stop != nil {
+		b.stop()
+	}
+	err := b.cache.Close(ctx)
+	b.background.Wait()
+	b.provider.CloseIdleConnections()
+	return err
+}
+
+// Topics of change notifications. The key of topicCredential is the credential's id, that of
+// topicToken its id and the fingerprint of the dropped token, separated by a space.
+const (
+	topicCredential = "credential"
+	topicToken      = "token"
+)
+
+func (b *Broker) credentialChanged(ctx context.Context, id string) error {
+	if id == "" {
+		return b.heads.load(ctx, b.Store)
+	}
+	h, err := b.heads.reload(ctx, b.Store, id)
+	if err != nil {
+		return err
+	}
+	b.cache.Forget(func(k cacheKey) bool { return k.id == id && (h == nil || k.version < h.version) })
+	return nil
+}
+
+func (b *Broker) tokenDropped(_ context.Context, key string) error {
+	id, fingerprint, _ := strings.Cut(key, " ")
+	b.dropInMemory(id, fingerprint)
+	return nil
+}
+
+// sweep deletes rows that nobody will ask for again.
+func (b *Broker) sweep(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Minute)
+	defer tick.Stop()
+	for {
+		if err := b.purge(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			b.Log.Warn("expired tokens were not deleted", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (b *Broker) purge(ctx context.Context, now time.Time) error {
+	return b.Store.Write(ctx, func(tx *store.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM token WHERE expires_at < $1 AND lease_until < $1 AND retry_at < $1`, now.UnixMilli()); err != nil {
+			return fmt.Errorf("delete expired tokens: %w", err)
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM idempotency WHERE created_at < $1`, now.Add(-idempotencyLife).UnixMilli()); err != nil {
+			return fmt.Errorf("delete old idempotency keys: %w", err)
+		}
+		return nil
+	})
+}
+
+// find returns the head of a credential by name or id, for a caller who wants to do p
+// with it. Somebody who may not even see that it exists hears that it does not.
+func (b *Broker) find(ctx context.Context, who access.Caller, ref string, p access.Permission) (*head, error) {
+	h := b.heads.get(ref)
+	if h == nil || !(who.May(access.PickCredential, h.division) || who.May(p, h.division)) {
+		return nil, grantway.Errorf(grantway.NotFound, "there is no credential %q", ref)
+	}
+	return h, b.require(ctx, who, p, h.name, h.division)
+}
+
+// require checks that who may do p with the named credential, and puts a refusal into the audit trail.
+func (b *Broker) require(ctx context.Context, who access.Caller, p access.Permission, name, division string) error {
+	return b.Audit.Require(ctx, who, p, division, grantway.Event{Action: p.String(), Object: "credential/" + name, Division: division})
+}
+
+// definition returns the connector of a credential.
+func definition(name string) (*connector.Definition, error) {
+	if d, ok := connector.Find(name); ok {
+		return d, nil
+	}
+	return nil, invalid("/connector", "there is no connector %q", name)
+}
+
+func invalid(pointer, format string, args ...any) *grantway.Error {
+	return &grantway.Error{
+		Code: grantway.Invalid, Message: "the credential was not saved because a field is wrong",
+		Fields: []grantway.Field{{Pointer: pointer, Detail: fmt.Sprintf(format, args...)}},
+	}
+}

@@ -1,0 +1,589 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/connector"
+	"github.com/grantway/grantway/grant"
+	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/seal"
+	"github.com/grantway/grantway/internal/store"
+)
+
+// idempotencyLife is how long a repeated create is recognized.
+const idempotencyLife = 24 * time.Hour
+
+var nameRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// newID returns a sortable random id with a prefix that tells people what it names.
+func newID(kind string) string {
+	return fmt.Sprintf("%s_%011x%s", kind, time.Now().UnixMilli(), strings.ToLower(rand.Text()[:10]))
+}
+
+// Save stores c: a new credential when c.ID is empty, else a new version of that one.
+// Secrets that c leaves out are kept. With c.Version set, it must be the current version
+// (PreconditionFailed otherwise).
+func (b *Broker) Save(ctx context.Context, who access.Caller, c grantway.Credential) (grantway.Credential, error) {
+	return b.save(ctx, who, c, "")
+}
+
+// Create is Save of a new credential that may be repeated: within a day the same caller
+// gets the same credential for the same key. The same key with other content is a Conflict.
+func (b *Broker) Create(ctx context.Context, who access.Caller, c grantway.Credential, idempotencyKey string) (grantway.Credential, error) {
+	c.ID, c.Version = "", 0
+	return b.save(ctx, who, c, idempotencyKey)
+}
+
+// draft is a credential on its way into the database.
+type draft struct {
+	grantway.Credential
+	def     *connector.Definition
+	secrets map[string]grant.Secret // internal secrets in the clear, kept ones among them
+	old     *grantway.Credential    // nil for a new one
+}
+
+func (b *Broker) save(ctx context.Context, who access.Caller, c grantway.Credential, idem string) (grantway.Credential, error) {
+	d, err := b.draft(ctx, who, c, access.WriteCredential)
+	if err != nil {
+		return grantway.Credential{}, err
+	}
+	if d.Warnings, err = b.checkDraft(ctx, d); err != nil {
+		return grantway.Credential{}, err
+	}
+	warnings, now := d.Warnings, time.Now()
+	var saved grantway.Credential
+	err = b.Store.Write(ctx, func(tx *store.Tx) error {
+		if idem != "" {
+			done, err := b.replay(ctx, tx, who, c, idem, &saved)
+			if done || err != nil {
+				return err
+			}
+		}
+		if d.old == nil {
+			err = b.insert(ctx, tx, d, now)
+		} else {
+			err = b.update(ctx, tx, d, now)
+		}
+		if err != nil {
+			return err
+		}
+		if idem != "" {
+			if err := b.remember(ctx, tx, who, c, idem, d.ID, now); err != nil {
+				return err
+			}
+		}
+		saved = d.Credential
+		tx.Changed(topicCredential, d.ID)
+		action := "credential.update"
+		if d.old == nil {
+			action = "credential.create"
+		}
+		return b.Audit.Record(ctx, tx, who, grantway.Event{Action: action, Object: "credential/" + d.Name, Division: d.Division, Fields: d.changed()})
+	})
+	if err != nil {
+		return grantway.Credential{}, err
+	}
+	if err := b.credentialChanged(ctx, saved.ID); err != nil { // so that the caller reads what it wrote
+		b.Log.Warn("credential saved, but not loaded again", "credential", saved.Name, "error", err)
+	}
+	saved.Warnings = warnings
+	return saved, nil
+}
+
+// draft completes c with defaults and, for an update, with the secrets it leaves out, and
+// checks that who may do p with it.
+func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Credential, p access.Permission) (*draft, error) {
+	if c.Division == "" {
+		c.Division = grantway.DefaultDivision
+	}
+	if c.Connector == "" {
+		c.Connector = grantway.PlainConnector
+	}
+	def, err := definition(c.Connector)
+	if err != nil {
+		return nil, err
+	}
+	d := &draft{Credential: c, def: def, secrets: map[string]grant.Secret{}}
+	d.Inputs = maps.Clone(c.Inputs)
+	if d.Inputs == nil {
+		d.Inputs = map[string]grantway.Value{}
+	}
+	var stored *record
+	if c.ID != "" {
+		h, err := b.find(ctx, who, c.ID, p)
+		if err != nil {
+			return nil, err
+		}
+		old, r, err := b.read(ctx, h.id)
+		if err != nil {
+			return nil, err
+		}
+		d.old, stored = &old, r
+		d.ID, d.CreatedAt = old.ID, old.CreatedAt
+		if old.Connector != c.Connector {
+			return nil, invalid("/connector", "cannot be changed; make a new credential")
+		}
+		if c.Version != 0 && c.Version != old.Version {
+			return nil, staleVersion(old)
+		}
+	}
+	if err := b.require(ctx, who, p, c.Name, c.Division); err != nil {
+		return nil, err
+	}
+	for _, key := range def.Secrets() {
+		v, given := d.Inputs[key]
+		switch keep := stored != nil && (!given || v.Set); {
+		case keep:
+			delete(d.Inputs, key)
+			if old, ok := stored.inputs[key]; ok {
+				d.Inputs[key] = old
+			}
+			if sealed, ok := stored.sealed[key]; ok {
+				plain, err := b.Sealer.Open(secretPlace(d.ID, key), sealed)
+				if err != nil {
+					return nil, fmt.Errorf("credential %s: open %s: %w", c.Name, key, err)
+				}
+				d.secrets[key] = grant.Secret(plain)
+			}
+		case v.Set:
+			delete(d.Inputs, key) // nothing is stored yet, so there is nothing to keep
+		case v.Text != "":
+			d.secrets[key] = grant.Secret(v.Text)
+		}
+	}
+	return d, nil
+}
+
+// checkDraft finds everything wrong with d, and warns of what is only suspicious.
+func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, error) {
+	var fields []grantway.Field
+	wrong := func(pointer, format string, args ...any) {
+		fields = append(fields, grantway.Field{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
+	}
+	switch {
+	case d.Name == "":
+		wrong("/name", "is required")
+	case !nameRule.MatchString(d.Name):
+		wrong("/name", `must be 1 to 100 letters, digits, ".", "_" or "-", and begin with a letter or digit`)
+	}
+	if len(d.Description) > 1024 {
+		wrong("/description", "must be at most 1,024 bytes")
+	}
+	if strings.ContainsFunc(d.Description, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
+		wrong("/description", "must not contain control characters")
+	}
+	if known, err := b.divisionExists(ctx, d.Division); err != nil {
+		return nil, err
+	} else if !known {
+		wrong("/division", "there is no division %q", d.Division)
+	}
+	fields = append(fields, d.def.Check(d.Inputs)...)
+	warnings, external := []grantway.Field(nil), false
+	for key, v := range d.Inputs {
+		if v.Ref == nil {
+			continue
+		}
+		external = true
+		if !slices.Contains(b.Secrets.Names(), v.Ref.Store) {
+			wrong("/inputs/"+key+"/store", "there is no secret store %q; the stores are %s", v.Ref.Store, strings.Join(b.Secrets.Names(), ", "))
+		} else if _, err := b.Secrets.Resolve(ctx, *v.Ref); err != nil {
+			warnings = append(warnings, grantway.Field{Pointer: "/inputs/" + key, Detail: err.Error()})
+		}
+	}
+	if d.Inputs["dpop"].Text == "true" && !present(d.Inputs["dpop_key"]) && fields == nil {
+		key, err := newDPoPKey()
+		if err != nil {
+			return nil, err
+		}
+		d.secrets["dpop_key"] = key
+	}
+	if fields == nil && !external {
+		var e *grantway.Error
+		if _, err := d.def.Compile(connector.Values{Plain: d.Inputs, Secrets: d.secrets}); errors.As(err, &e) {
+			fields = e.Fields
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if fields != nil {
+		return nil, &grantway.Error{Code: grantway.Invalid, Message: "the credential was not saved because a field is wrong", Fields: fields}
+	}
+	for key := range d.secrets { // from here on, only the mark
+		d.Inputs[key] = grantway.Value{Set: true}
+	}
+	for key, v := range d.Inputs { // an empty value is no value
+		if !present(v) {
+			delete(d.Inputs, key)
+		}
+	}
+	if v := d.Inputs["scopes"]; v.Text != "" {
+		scope, err := grant.NormalizeScope(v.Text)
+		if err != nil {
+			return nil, invalid("/inputs/scopes", "%v", err)
+		}
+		d.Inputs["scopes"] = grantway.Text(scope)
+	}
+	return warnings, nil
+}
+
+func present(v grantway.Value) bool {
+	return v.Text != "" || v.Ref != nil || v.Set || len(v.Params) > 0
+}
+
+func newDPoPKey() (grant.Secret, error) {
+	key, err := grant.NewDPoPKey()
+	if err != nil {
+		return "", fmt.Errorf("make a DPoP key: %w", err)
+	}
+	jwk, err := key.Marshal()
+	return grant.Secret(jwk), err
+}
+
+// changed names what differs from the stored version. A secret that was given again
+// counts as changed, whether or not it is the same: nobody should learn that from the audit trail.
+func (d *draft) changed() []string {
+	var old grantway.Credential
+	if d.old != nil {
+		old = *d.old
+	}
+	var names []string
+	for name, differs := range map[string]bool{
+		"name": d.Name != old.Name, "description": d.Description != old.Description, "division": d.Division != old.Division,
+	} {
+		if differs {
+			names = append(names, name)
+		}
+	}
+	for _, in := range d.def.Inputs {
+		_, given := d.secrets[in.Key]
+		if before, now := old.Inputs[in.Key], d.Inputs[in.Key]; !reflect.DeepEqual(before, now) || given && !before.Set {
+			names = append(names, in.Key)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (b *Broker) insert(ctx context.Context, tx *store.Tx, d *draft, now time.Time) error {
+	d.ID, d.Version = newID("cred"), 1
+	d.CreatedAt, d.UpdatedAt = now.UTC().Truncate(time.Millisecond), now.UTC().Truncate(time.Millisecond)
+	inputs, err := json.Marshal(d.Inputs)
+	if err != nil {
+		return err
+	}
+	var one int
+	err = tx.QueryRowContext(ctx, `
+		INSERT INTO credential (id, name, name_key, description, division, connector, inputs, secret_expires_at, version, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $9) ON CONFLICT (name_key) DO NOTHING RETURNING 1`,
+		d.ID, d.Name, strings.ToLower(d.Name), d.Description, d.Division, d.Connector, string(inputs), d.secretExpiry(), now.UnixMilli()).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nameTaken(d.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("insert credential %s: %w", d.Name, err)
+	}
+	return b.writeSecrets(ctx, tx, d)
+}
+
+func (b *Broker) update(ctx context.Context, tx *store.Tx, d *draft, now time.Time) error {
+	d.Version, d.UpdatedAt = d.old.Version+1, now.UTC().Truncate(time.Millisecond)
+	inputs, err := json.Marshal(d.Inputs)
+	if err != nil {
+		return err
+	}
+	var taken bool
+	if err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM credential WHERE name_key = $1 AND id <> $2)`, strings.ToLower(d.Name), d.ID).Scan(&taken); err != nil {
+		return fmt.Errorf("update credential %s: %w", d.Name, err)
+	}
+	if taken {
+		return nameTaken(d.Name)
+	}
+	result, err := tx.ExecContext(ctx, `
+		UPDATE credential SET name = $3, name_key = $4, description = $5, division = $6, inputs = $7, secret_expires_at = $8, version = $9, updated_at = $10
+		WHERE id = $1 AND version = $2`,
+		d.ID, d.old.Version, d.Name, strings.ToLower(d.Name), d.Description, d.Division, string(inputs), d.secretExpiry(), d.Version, now.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("update credential %s: %w", d.Name, err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, staleVersion(*d.old))
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM token WHERE credential_id = $1`, d.ID); err != nil {
+		return fmt.Errorf("update credential %s: %w", d.Name, err)
+	}
+	return b.writeSecrets(ctx, tx, d)
+}
+
+// writeSecrets makes the sealed rows of d exactly those of d.secrets, so that a secret
+// which moved to a store or was removed leaves nothing behind.
+func (b *Broker) writeSecrets(ctx context.Context, tx *store.Tx, d *draft) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM credential_secret WHERE credential_id = $1`, d.ID); err != nil {
+		return fmt.Errorf("credential %s: replace secrets: %w", d.Name, err)
+	}
+	for key, plain := range d.secrets {
+		sealed, err := b.Sealer.Seal(secretPlace(d.ID, key), []byte(plain))
+		if err != nil {
+			return fmt.Errorf("credential %s: seal %s: %w", d.Name, key, err)
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO credential_secret (credential_id, input, sealed) VALUES ($1, $2, $3)`, d.ID, key, sealed); err != nil {
+			return fmt.Errorf("credential %s: store %s: %w", d.Name, key, err)
+		}
+	}
+	return nil
+}
+
+func secretPlace(id, input string) seal.Place {
+	return seal.Place{Table: "credential_secret", Row: id + "/" + input, Column: "sealed"}
+}
+
+func (d *draft) secretExpiry() int64 {
+	s := d.Inputs["client_secret_expires_at"].Text
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UnixMilli()
+		}
+	}
+	return 0
+}
+
+func nameTaken(name string) *grantway.Error {
+	return &grantway.Error{Code: grantway.Conflict, Message: "the credential was not saved because a field is wrong",
+		Fields: []grantway.Field{{Pointer: "/name", Detail: fmt.Sprintf("%q is taken by another credential (names differ in more than case)", name)}}}
+}
+
+func staleVersion(current grantway.Credential) *grantway.Error {
+	return grantway.Errorf(grantway.PreconditionFailed, "credential %s was changed by somebody else (it is at version %d now); read it again and repeat the change", current.Name, current.Version)
+}
+
+// replay looks for an earlier create with the same key.
+func (b *Broker) replay(ctx context.Context, tx *store.Tx, who access.Caller, c grantway.Credential, key string, saved *grantway.Credential) (done bool, err error) {
+	var sealed []byte
+	var id string
+	err = tx.QueryRowContext(ctx, `SELECT digest, credential_id FROM idempotency WHERE caller = $1 AND idem_key = $2`, who.ID, key).Scan(&sealed, &id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up idempotency key: %w", err)
+	}
+	before, err := b.Sealer.Open(idempotencyPlace(who, key), sealed)
+	if err != nil {
+		return false, fmt.Errorf("open idempotency key: %w", err)
+	}
+	if subtle.ConstantTimeCompare(before, digest(c)) != 1 {
+		return false, grantway.Errorf(grantway.Conflict, "the Idempotency-Key was used for another credential already; use a new one")
+	}
+	*saved, err = scanCredential(tx.QueryRowContext(ctx, `SELECT `+credentialColumns+` FROM credential WHERE id = $1`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, grantway.Errorf(grantway.Conflict, "the credential that was created with this Idempotency-Key is deleted; use a new key")
+	}
+	return err == nil, err
+}
+
+func (b *Broker) remember(ctx context.Context, tx *store.Tx, who access.Caller, c grantway.Credential, key, id string, now time.Time) error {
+	sealed, err := b.Sealer.Seal(idempotencyPlace(who, key), digest(c))
+	if err != nil {
+		return fmt.Errorf("seal idempotency key: %w", err)
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO idempotency (caller, idem_key, digest, credential_id, created_at) VALUES ($1, $2, $3, $4, $5)`,
+		who.ID, key, sealed, id, now.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("store idempotency key: %w", err)
+	}
+	return nil
+}
+
+func idempotencyPlace(who access.Caller, key string) seal.Place {
+	return seal.Place{Table: "idempotency", Row: who.ID + "/" + key, Column: "digest"}
+}
+
+func digest(c grantway.Credential) []byte {
+	text, _ := json.Marshal(c) // a struct of strings and maps always marshals
+	sum := sha256.Sum256(text)
+	return sum[:]
+}
+
+const credentialColumns = `id, name, description, division, connector, inputs, version, created_at, updated_at`
+
+func scanCredential(row interface{ Scan(...any) error }) (c grantway.Credential, err error) {
+	var inputs string
+	var created, updated int64
+	if err := row.Scan(&c.ID, &c.Name, &c.Description, &c.Division, &c.Connector, &inputs, &c.Version, &created, &updated); err != nil {
+		return c, err
+	}
+	c.CreatedAt, c.UpdatedAt = fromMillis(created), fromMillis(updated)
+	if err := json.Unmarshal([]byte(inputs), &c.Inputs); err != nil {
+		return c, fmt.Errorf("credential %s: stored inputs: %w", c.ID, err)
+	}
+	return c, nil
+}
+
+// read returns a credential and what a token request needs of it.
+func (b *Broker) read(ctx context.Context, id string) (grantway.Credential, *record, error) {
+	c, err := scanCredential(b.Store.Read().QueryRowContext(ctx, `SELECT `+credentialColumns+` FROM credential WHERE id = $1`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return c, nil, grantway.Errorf(grantway.NotFound, "there is no credential %q", id)
+	}
+	if err != nil {
+		return c, nil, fmt.Errorf("read credential %s: %w", id, err)
+	}
+	rows, err := b.Store.Read().QueryContext(ctx, `SELECT input, sealed FROM credential_secret WHERE credential_id = $1`, id)
+	if err != nil {
+		return c, nil, fmt.Errorf("read secrets of credential %s: %w", id, err)
+	}
+	defer rows.Close()
+	r := &record{inputs: c.Inputs, sealed: map[string][]byte{}}
+	for rows.Next() {
+		var key string
+		var sealed []byte
+		if err := rows.Scan(&key, &sealed); err != nil {
+			return c, nil, fmt.Errorf("read secrets of credential %s: %w", id, err)
+		}
+		r.sealed[key] = sealed
+	}
+	return c, r, rows.Err()
+}
+
+func (b *Broker) divisionExists(ctx context.Context, name string) (ok bool, err error) {
+	err = b.Store.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM division WHERE name = $1)`, name).Scan(&ok)
+	if err != nil {
+		return false, fmt.Errorf("look up division %s: %w", name, err)
+	}
+	return ok, nil
+}
+
+// Get returns one credential by name or id, without its secrets.
+func (b *Broker) Get(ctx context.Context, who access.Caller, ref string) (grantway.Credential, error) {
+	h, err := b.find(ctx, who, ref, access.ReadCredential)
+	if err != nil {
+		return grantway.Credential{}, err
+	}
+	c, _, err := b.read(ctx, h.id)
+	if err != nil {
+		return c, err
+	}
+	c.UsedBy, err = b.references(ctx, b.Store.Read(), h.id)
+	return c, err
+}
+
+// List returns up to limit credentials after the cursor, by name. Callers who may pick a
+// credential but not read it get its name, description, division and connector only.
+func (b *Broker) List(ctx context.Context, who access.Caller, cursor string, limit int) (grantway.Page[grantway.Credential], error) {
+	var page grantway.Page[grantway.Credential]
+	if err := who.CheckSomewhere(access.PickCredential); err != nil {
+		return page, err
+	}
+	divisions, everywhere := who.Divisions(access.PickCredential)
+	// Division names hold no commas, so a list in one string is a set both databases can search.
+	rows, err := b.Store.Read().QueryContext(ctx, `
+		SELECT `+credentialColumns+` FROM credential
+		WHERE name_key > $1 AND ($2 OR REPLACE($3, ',' || division || ',', '') <> $3)
+		ORDER BY name_key LIMIT $4`, strings.ToLower(cursor), everywhere, ","+strings.Join(divisions, ",,")+",", limit+1)
+	if err != nil {
+		return page, fmt.Errorf("list credentials: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		c, err := scanCredential(rows)
+		if err != nil {
+			return page, fmt.Errorf("list credentials: %w", err)
+		}
+		if !who.May(access.ReadCredential, c.Division) {
+			c = grantway.Credential{ID: c.ID, Name: c.Name, Description: c.Description, Division: c.Division, Connector: c.Connector}
+		}
+		page.Items = append(page.Items, c)
+	}
+	if err := rows.Err(); err != nil {
+		return page, fmt.Errorf("list credentials: %w", err)
+	}
+	if len(page.Items) > limit {
+		page.Items = page.Items[:limit]
+		page.Next = page.Items[limit-1].Name
+	}
+	return page, nil
+}
+
+// Delete removes a credential, its secrets and its tokens. It is refused while something refers to it.
+func (b *Broker) Delete(ctx context.Context, who access.Caller, ref string, version int64) error {
+	h, err := b.find(ctx, who, ref, access.DeleteCredential)
+	if err != nil {
+		return err
+	}
+	err = b.Store.Write(ctx, func(tx *store.Tx) error {
+		users, err := b.references(ctx, tx, h.id)
+		if err != nil {
+			return err
+		}
+		if users != nil {
+			return grantway.Errorf(grantway.Conflict, "credential %s is used by %s; change that first", h.name, strings.Join(users, ", "))
+		}
+		result, err := tx.ExecContext(ctx, `DELETE FROM credential WHERE id = $1 AND ($2 = 0 OR version = $2)`, h.id, version)
+		if err != nil {
+			return fmt.Errorf("delete credential %s: %w", h.name, err)
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, staleVersion(grantway.Credential{Name: h.name, Version: h.version}))
+		}
+		tx.Changed(topicCredential, h.id)
+		return b.Audit.Record(ctx, tx, who, grantway.Event{Action: "credential.delete", Object: "credential/" + h.name, Division: h.division})
+	})
+	if err != nil {
+		return err
+	}
+	return b.credentialChanged(ctx, h.id)
+}
+
+// Refer notes, in the transaction of whoever uses a credential, that something named kind
+// and name does: the credential cannot be deleted until Release.
+func (b *Broker) Refer(ctx context.Context, tx *store.Tx, id, kind, name string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO credential_reference (credential_id, kind, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, id, kind, name)
+	if err != nil {
+		return fmt.Errorf("refer to credential %s: %w", id, err)
+	}
+	return nil
+}
+
+// Release undoes Refer.
+func (b *Broker) Release(ctx context.Context, tx *store.Tx, id, kind, name string) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM credential_reference WHERE credential_id = $1 AND kind = $2 AND name = $3`, id, kind, name)
+	if err != nil {
+		return fmt.Errorf("release credential %s: %w", id, err)
+	}
+	return nil
+}
+
+func (b *Broker) references(ctx context.Context, q querier, id string) (users []string, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT kind, name FROM credential_reference WHERE credential_id = $1 ORDER BY kind, name`, id)
+	if err != nil {
+		return nil, fmt.Errorf("look for users of credential %s: %w", id, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var kind, name string
+		if err := rows.Scan(&kind, &name); err != nil {
+			return nil, fmt.Errorf("look for users of credential %s: %w", id, err)
+		}
+		users = append(users, kind+" "+name)
+	}
+	return users, rows.Err()
+}
+
+// querier is a transaction, or the read pool.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}

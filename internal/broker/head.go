@@ -1,0 +1,165 @@
+package broker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/store"
+)
+
+// head is what has to be known of a credential to serve a token from memory. Heads are
+// immutable but for record, which is filled in when the first token is fetched.
+type head struct {
+	id, name, division, connector string
+	version                       int64
+	secretExpiresAt               time.Time
+
+	record atomic.Pointer[record]
+	usage  *usage // the same for every version of a credential
+}
+
+// record is what a token request needs: kept in memory, secrets still sealed, so that
+// tokens can be renewed while the database is away.
+type record struct {
+	inputs map[string]grantway.Value
+	sealed map[string][]byte // by input
+}
+
+// usage counts what happened to a credential since the process started.
+type usage struct {
+	reads   atomic.Int64 // tokens handed out
+	waits   atomic.Int64 // of these, how many had to wait for a fetch
+	fetches [outcomes]atomic.Int64
+}
+
+// heads is the snapshot of all credentials that every replica keeps in memory. Reading
+// takes no lock.
+type heads struct {
+	byID   sync.Map // id → *head
+	byName sync.Map // name in lower case → *head
+
+	mu sync.Mutex // serializes changes of the two maps
+}
+
+const headColumns = `id, name, division, connector, version, secret_expires_at`
+
+func scanHead(row interface{ Scan(...any) error }) (*head, error) {
+	h := &head{}
+	var expires int64
+	if err := row.Scan(&h.id, &h.name, &h.division, &h.connector, &h.version, &expires); err != nil {
+		return nil, err
+	}
+	h.secretExpiresAt = fromMillis(expires)
+	return h, nil
+}
+
+// get finds a head by name or id.
+func (s *heads) get(ref string) *head {
+	if h, ok := s.byName.Load(strings.ToLower(ref)); ok {
+		return h.(*head)
+	}
+	if h, ok := s.byID.Load(ref); ok {
+		return h.(*head)
+	}
+	return nil
+}
+
+// load reads every credential and forgets those that are gone.
+func (s *heads) load(ctx context.Context, st *store.Store) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rows, err := st.Read().QueryContext(ctx, `SELECT `+headColumns+` FROM credential`)
+	if err != nil {
+		return fmt.Errorf("load credentials: %w", err)
+	}
+	defer rows.Close()
+	seen := map[string]bool{}
+	for rows.Next() {
+		h, err := scanHead(rows)
+		if err != nil {
+			return fmt.Errorf("load credentials: %w", err)
+		}
+		seen[h.id] = true
+		s.put(h)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("load credentials: %w", err)
+	}
+	for id := range s.byID.Range {
+		if !seen[id.(string)] {
+			s.remove(id.(string))
+		}
+	}
+	return nil
+}
+
+// reload reads one credential again. It returns nil when the credential is gone.
+func (s *heads) reload(ctx context.Context, st *store.Store, id string) (*head, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, err := scanHead(st.Read().QueryRowContext(ctx, `SELECT `+headColumns+` FROM credential WHERE id = $1`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		s.remove(id)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load credential %s: %w", id, err)
+	}
+	return s.put(h), nil
+}
+
+// put stores h unless a newer version is there already, and returns what is stored then.
+func (s *heads) put(h *head) *head {
+	old, ok := s.byID.Load(h.id)
+	if !ok {
+		h.usage = &usage{}
+	} else {
+		was := old.(*head)
+		if was.version >= h.version {
+			return was
+		}
+		h.usage = was.usage
+		if key := strings.ToLower(was.name); key != strings.ToLower(h.name) {
+			s.byName.CompareAndDelete(key, was)
+		}
+	}
+	s.byID.Store(h.id, h)
+	s.byName.Store(strings.ToLower(h.name), h)
+	return h
+}
+
+func (s *heads) remove(id string) {
+	if old, ok := s.byID.LoadAndDelete(id); ok {
+		s.byName.CompareAndDelete(strings.ToLower(old.(*head).name), old)
+	}
+}
+
+// Count is the number of credentials.
+func (b *Broker) Count() int {
+	n := 0
+	for range b.heads.byID.Range {
+		n++
+	}
+	return n
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

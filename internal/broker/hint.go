@@ -1,0 +1,76 @@
+package broker
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/grantway/grantway/grant"
+)
+
+// advice is what to do about one kind of failure. Every condition that is set must hold.
+type advice struct {
+	stage  grant.Stage
+	code   string // error member of the answer
+	status int
+	text   string // part of the message or error_description, in lower case
+	secret *regexp.Regexp
+	say    string
+}
+
+var (
+	guid  = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	blank = regexp.MustCompile(`^\s|\s$`)
+)
+
+// advices is searched from the top, so the particular stands before the general. The AADSTS
+// numbers are those of Microsoft's documentation of its error codes.
+var advices = []advice{
+	{text: "aadsts7000215", secret: guid, say: "This looks like the secret's ID. Paste the secret's Value, which Microsoft shows only once, when the secret is made."},
+	{text: "aadsts7000215", say: "The secret is wrong. Paste the secret's Value, not its ID."},
+	{text: "aadsts7000222", say: "The secret has expired. Make a new one at the provider and enter it here."},
+	{text: "aadsts700016", say: "The tenant does not know this client identifier. Compare it, and the tenant in the token endpoint, with the application's registration."},
+	{text: "aadsts90002", say: "There is no such tenant. Correct the tenant in the token endpoint."},
+	{text: "aadsts7000218", say: "The provider wants the secret in the body: set the authentication method to client_secret_post."},
+	{text: "aadsts1002012", say: "With client credentials Microsoft takes only one scope, the resource followed by /.default, such as https://graph.microsoft.com/.default."},
+	{text: "aadsts70011", say: "With client credentials Microsoft takes only one scope, the resource followed by /.default, such as https://graph.microsoft.com/.default."},
+
+	{code: "invalid_client", secret: blank, say: "The secret begins or ends with a space or a line break; paste it again without."},
+	{code: "invalid_client", secret: guid, say: "Check the client identifier and the secret. The secret looks like an ID: some providers show an ID beside the secret's value."},
+	{code: "invalid_client", say: "Check the client identifier and the secret, and that both belong to this token endpoint. Some providers want the secret in the body instead of HTTP Basic: try client_secret_post."},
+	{code: "unauthorized_client", say: "Enable Client Credentials on the provider's application."},
+	{code: "unsupported_grant_type", say: "The provider does not know this grant type. Check the token endpoint, and enable Client Credentials on the provider's application."},
+	{code: "invalid_scope", say: "Check the scopes: their spelling and case, and that the provider allows them for this client. Microsoft wants the resource followed by /.default."},
+	{code: "invalid_target", say: "Check audience and resource against what the provider knows."},
+	{code: "invalid_grant", say: "The provider did not accept the assertion: check its key, issuer, subject and audience, and this machine's clock."},
+	{code: "invalid_request", say: "The provider misses something or got it twice. Some want the secret in the body (client_secret_post), or an audience or resource."},
+	{code: "use_dpop_nonce", say: "The provider did not accept its own DPoP nonce."},
+	{code: "invalid_dpop_proof", say: "Check this machine's clock; a DPoP proof is only valid for a short time."},
+
+	{stage: grant.StageAddress, text: "--allow-networks", say: "Start the hub with --allow-networks for this network if calls into it are intended."},
+	{stage: grant.StageAddress, say: "Check the host and the port of the token endpoint, and that this machine may reach it."},
+	{stage: grant.StageTLS, say: "Check the host of the token endpoint. A private certificate authority must be trusted by the machine that the hub runs on (SSL_CERT_FILE)."},
+	{stage: grant.StageRequest, say: "The provider was reached but did not answer. Try again; if it goes on, ask its operator."},
+
+	{status: 404, say: "There is nothing at this path. Compare the token endpoint with the provider's documentation."},
+	{status: 405, say: "This path does not take POST. Compare the token endpoint with the provider's documentation."},
+	{status: 429, say: "The provider limits how often it may be asked. The hub waits as long as the provider says."},
+	{status: 401, say: "Check the client identifier and the secret. Some providers want the secret in the body instead of HTTP Basic: try client_secret_post."},
+	{status: 403, say: "The provider knows the client but does not let it in. Check its permissions and address restrictions there."},
+	{text: "redirect", say: "The token endpoint sends requests elsewhere. Enter the address it really has."},
+	{text: "html", say: "That is a page for people, not a token endpoint. Compare the token endpoint with the provider's documentation."},
+}
+
+// hint says what to do about e; "" when nothing is known. secrets may be nil.
+func hint(e *grant.Error, secrets map[string]grant.Secret) string {
+	text := strings.ToLower(e.Error())
+	for _, a := range advices {
+		if (a.stage == "" || a.stage == e.Stage) && (a.code == "" || a.code == e.Code) && (a.status == 0 || a.status == e.Status) &&
+			strings.Contains(text, a.text) && (a.secret == nil || a.secret.MatchString(string(secrets["client_secret"]))) {
+			return a.say
+		}
+	}
+	if e.Status >= 500 {
+		return "The provider has trouble of its own. The hub tries again by itself."
+	}
+	return ""
+}

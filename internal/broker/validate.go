@@ -1,0 +1,312 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/connector"
+	"github.com/grantway/grantway/grant"
+	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/store"
+)
+
+// The results of a step.
+const (
+	stepOK      = "ok"
+	stepWarning = "warning"
+	stepFailed  = "failed"
+)
+
+// Validate makes one token request with c and reports each step of it. c is a draft when
+// it has no ID. With an ID, what it leaves out is that of the saved credential; with no
+// inputs at all it is the saved credential, whose health then follows the outcome, and
+// which keeps the token. Nothing is saved, and the secret is not in the report.
+func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Credential) (grantway.Report, error) {
+	saved := c.ID != "" && c.Inputs == nil
+	var h *head
+	if c.ID != "" {
+		var err error
+		if h, err = b.find(ctx, who, c.ID, access.ValidateCredential); err != nil {
+			return grantway.Report{}, err
+		}
+		old, _, err := b.read(ctx, h.id)
+		if err != nil {
+			return grantway.Report{}, err
+		}
+		c.ID = h.id
+		c.Name, c.Connector, c.Division = cmp.Or(c.Name, old.Name), old.Connector, cmp.Or(c.Division, old.Division)
+		if saved {
+			c.Inputs = old.Inputs
+		}
+	}
+	d, err := b.draft(ctx, who, c, access.ValidateCredential)
+	if err != nil {
+		return grantway.Report{}, err
+	}
+	v := &validation{b: b, d: d, report: grantway.Report{At: time.Now().UTC().Truncate(time.Millisecond)}}
+	token, failure := v.run(ctx)
+	v.report.OK = token != nil
+	if saved {
+		b.validated(ctx, h, token, failure)
+	}
+	outcome := access.Done
+	if !v.report.OK {
+		outcome = access.Failed
+	}
+	err = b.Store.Write(ctx, func(tx *store.Tx) error {
+		return b.Audit.Record(ctx, tx, who, grantway.Event{Action: "credential.validate", Outcome: outcome, Object: "credential/" + d.Name, Division: d.Division})
+	})
+	return v.report, err
+}
+
+// validated makes what Validate found out about a saved credential known to all who use it.
+func (b *Broker) validated(ctx context.Context, h *head, t *grant.Token, failure error) {
+	key := cacheKey{h.id, h.version, ""}
+	l := &lending{b: b, key: rowKey(key)}
+	if t != nil {
+		b.cache.Drop(key, "") // it works: whoever is waiting need not wait any longer
+		b.cache.Put(key, t)
+		b.storeToken(ctx, h, l, t)
+	} else if failure != nil {
+		b.storeFailure(ctx, h, l, failure)
+	}
+}
+
+// validation is one run of Validate.
+type validation struct {
+	b      *Broker
+	d      *draft
+	report grantway.Report
+}
+
+// step adds a step that took from began until now.
+func (v *validation) step(name, result string, began time.Time, message, hint string) *grantway.Step {
+	v.report.Steps = append(v.report.Steps, grantway.Step{Name: name, Result: result, Message: message, Hint: hint, Millis: time.Since(began).Milliseconds()})
+	return &v.report.Steps[len(v.report.Steps)-1]
+}
+
+// run goes through the steps until one fails. failure is that of a token request.
+func (v *validation) run(ctx context.Context) (t *grant.Token, failure error) {
+	began := time.Now()
+	if fields := v.d.def.Check(v.d.Inputs); fields != nil {
+		v.step("settings", stepFailed, began, (&grantway.Error{Message: "a field is wrong", Fields: fields}).Error(), "Correct the fields that are named.")
+		return nil, nil
+	}
+	v.step("settings", stepOK, began, "All required fields are set and well formed.", "")
+
+	values, ok := v.secrets(ctx)
+	if !ok {
+		return nil, nil
+	}
+	request, err := v.d.def.Compile(values)
+	if err != nil {
+		v.step("settings", stepFailed, began, err.Error(), "Correct the fields that are named.")
+		return nil, nil
+	}
+	t, failure = v.request(ctx, request, values)
+	if t != nil {
+		v.claims(request, t)
+	}
+	return t, failure
+}
+
+func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
+	began := time.Now()
+	values := connector.Values{Plain: v.d.Inputs, Secrets: v.d.secrets}
+	var from []string
+	for _, key := range v.d.def.Secrets() {
+		ref := v.d.Inputs[key].Ref
+		if ref == nil {
+			continue
+		}
+		resolved, err := v.b.Secrets.Resolve(ctx, *ref)
+		if err != nil {
+			v.step("secret", stepFailed, began, fmt.Sprintf("%s: %v.", key, err), "Create the key in the secret store, or correct its name.")
+			return values, false
+		}
+		values.Secrets[key] = resolved
+		from = append(from, fmt.Sprintf("%s from %s/%s", key, ref.Store, ref.Key))
+	}
+	if values.Plain["dpop"].Text == "true" && values.Secrets["dpop_key"] == "" {
+		key, err := newDPoPKey()
+		if err != nil {
+			v.step("secret", stepFailed, began, err.Error(), "")
+			return values, false
+		}
+		values.Secrets["dpop_key"] = key
+	}
+	message := "The stored secrets were opened."
+	if from != nil {
+		message = "Read " + strings.Join(from, ", ") + "."
+	}
+	if secret := string(values.Secrets["client_secret"]); strings.TrimSpace(secret) != secret {
+		v.step("secret", stepWarning, began, message, "The client secret begins or ends with a space or a line break, which is usually an accident of copying.")
+	} else {
+		v.step("secret", stepOK, began, message, "")
+	}
+	return values, true
+}
+
+// request asks for a token over fresh connections, so that name resolution and TLS are seen.
+func (v *validation) request(ctx context.Context, request *grant.Request, values connector.Values) (*grant.Token, error) {
+	transport := v.b.Outbound.Transport().Clone()
+	transport.DisableKeepAlives = true
+	provider := &grant.Client{Transport: transport, Timeout: providerTimeout}
+	defer provider.CloseIdleConnections()
+
+	began := time.Now()
+	var at marks
+	t, err := provider.Token(httptrace.WithClientTrace(ctx, at.trace()), request)
+	var failed *grant.Error
+	if err != nil && !errors.As(err, &failed) {
+		failed = &grant.Error{Stage: grant.StageRequest, Class: grant.Temporary, Message: err.Error(), Err: err}
+	}
+	v.connection(request, began, &at, failed)
+	if failed == nil {
+		v.accepted(request, t, cmp.Or(at.answered, began))
+		return t, nil
+	}
+	text, advice := failed.Error(), hint(failed, values.Secrets)
+	if failed.Code == "invalid_client" {
+		advice = cmp.Or(v.otherEncoding(ctx, provider, request), advice)
+	}
+	step := v.step(string(failed.Stage), stepFailed, at.since(failed.Stage, began), text, advice)
+	step.Code, step.HTTPCode = failed.Code, failed.Status
+	return nil, failed
+}
+
+// connection reports the steps before the answer, up to the one that failed.
+func (v *validation) connection(request *grant.Request, began time.Time, at *marks, failed *grant.Error) {
+	reached := func(stage grant.Stage) bool {
+		order := []grant.Stage{grant.StagePrepare, grant.StageAddress, grant.StageTLS, grant.StageRequest, grant.StageResponse}
+		return failed == nil || slices.Index(order, failed.Stage) > slices.Index(order, stage)
+	}
+	u, err := url.Parse(request.TokenURL)
+	if err != nil || !reached(grant.StageAddress) {
+		return
+	}
+	add := func(name, message string, from, to time.Time) {
+		if from.IsZero() || to.IsZero() {
+			from, to = began, began
+		}
+		v.report.Steps = append(v.report.Steps, grantway.Step{Name: name, Result: stepOK, Message: message, Millis: to.Sub(from).Milliseconds()})
+	}
+	add("address", fmt.Sprintf("Connected to %s (%s).", u.Host, at.peer), began, at.connected)
+	if u.Scheme == "https" && reached(grant.StageTLS) {
+		add("tls", at.describeTLS(), at.connected, at.secured)
+	}
+	if reached(grant.StageRequest) {
+		add("request", fmt.Sprintf("POST %s, authenticated by %s.", u.Path, request.Auth.Method()), cmp.Or(at.secured, at.connected), at.answered)
+	}
+}
+
+// accepted reports a token.
+func (v *validation) accepted(request *grant.Request, t *grant.Token, began time.Time) {
+	result, advice := stepOK, ""
+	message := fmt.Sprintf("%s token, valid for %s", t.Type, t.Lifetime().Round(time.Second))
+	switch t.ExpirySource {
+	case "jwt":
+		message += " (from the token's exp claim)"
+	case "default":
+		result, advice = stepWarning, "The answer does not say how long the token is valid; the default lifetime is used. Set it if you know better."
+	}
+	if t.Scope != "" {
+		message += ", scope " + t.Scope
+	}
+	if missing := grant.MissingScopes(request.Scope, t); missing != nil {
+		result, advice = stepWarning, "Not granted: "+strings.Join(missing, " ")+". Allow the scope for this client at the provider."
+	}
+	v.step("response", result, began, message+".", advice)
+}
+
+// shownClaims are the claims of an access token that help people; others may be personal.
+var shownClaims = []string{"iss", "sub", "aud", "azp", "appid", "client_id", "scope", "scp", "roles", "tid", "iat", "nbf", "exp", "cnf"}
+
+func (v *validation) claims(request *grant.Request, t *grant.Token) {
+	began := time.Now()
+	claims := t.Claims()
+	if claims == nil {
+		return
+	}
+	v.report.Claims = map[string]any{}
+	for _, name := range shownClaims {
+		if value, ok := claims[name]; ok {
+			v.report.Claims[name] = value
+		}
+	}
+	if text, err := json.Marshal(claims["aud"]); err == nil && claims["aud"] != nil {
+		v.step("claims", stepOK, began, "The token is a JWT for "+string(text)+".", "")
+		return
+	}
+	v.step("claims", stepWarning, began, "The token is a JWT without an audience.", "")
+}
+
+// otherEncoding tries the other way to write a Basic header. Only here, where somebody is
+// watching, is the provider asked twice.
+func (v *validation) otherEncoding(ctx context.Context, provider *grant.Client, request *grant.Request) string {
+	basic, ok := request.Auth.(grant.Basic)
+	if !ok || (url.QueryEscape(string(basic.Secret)) == string(basic.Secret) && url.QueryEscape(request.ClientID) == request.ClientID) {
+		return ""
+	}
+	other := *request
+	other.Auth = grant.Basic{Secret: basic.Secret, Raw: !basic.Raw}
+	if _, err := provider.Token(ctx, &other); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("A second request with the other Basic encoding worked: set basic_encoding to %s.", map[bool]string{true: "rfc6749", false: "raw"}[basic.Raw])
+}
+
+// marks notes when a request passed its stages.
+type marks struct {
+	peer                         string
+	connected, secured, answered time.Time
+	state                        tls.ConnectionState
+}
+
+func (m *marks) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		ConnectDone: func(_, addr string, err error) {
+			if err == nil {
+				m.peer, m.connected = addr, time.Now()
+			}
+		},
+		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
+			if err == nil {
+				m.state, m.secured = state, time.Now()
+			}
+		},
+		GotFirstResponseByte: func() { m.answered = time.Now() },
+	}
+}
+
+// since is when the given stage began.
+func (m *marks) since(stage grant.Stage, began time.Time) time.Time {
+	switch stage {
+	case grant.StageTLS:
+		return cmp.Or(m.connected, began)
+	case grant.StageRequest:
+		return cmp.Or(m.secured, m.connected, began)
+	case grant.StageResponse:
+		return cmp.Or(m.answered, began)
+	}
+	return began
+}
+
+func (m *marks) describeTLS() string {
+	text := tls.VersionName(m.state.Version)
+	if len(m.state.PeerCertificates) > 0 {
+		c := m.state.PeerCertificates[0]
+		text += fmt.Sprintf(", certificate of %s, valid until %s", cmp.Or(c.Subject.CommonName, strings.Join(c.DNSNames, ", ")), c.NotAfter.Format(time.DateOnly))
+	}
+	return text + "."
+}

@@ -1,0 +1,445 @@
+package issuer
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/store"
+)
+
+// tokenSeconds is the lifetime of the tokens of a client that has no other: a day.
+const tokenSeconds = 86400
+
+// stateOwner marks a database in which a first client has been made.
+const stateOwner = "owner"
+
+// EnsureOwner makes the first client of a hub, called "owner", with the role owner in all
+// divisions, in a database that has never had a client; in any other it does nothing, also if all
+// clients have been deleted. keep gets the client with its secret, to put it where its
+// people find it; if it fails, or the program dies, there is no client, and the next call tries again.
+// keep may be called more than once; the last call counts.
+func (i *Issuer) EnsureOwner(ctx context.Context, keep func(grantway.OAuthClient) error) (created bool, err error) {
+	owner := grantway.OAuthClient{Name: "owner", Description: "Made at the first start of the hub",
+		Roles: []grantway.Assignment{{Role: access.Owner, Division: access.Everywhere}}}
+	var stored *client
+	err = i.Store.Write(ctx, func(tx *store.Tx) error {
+		if created, err = markOwner(ctx, tx); err != nil || !created {
+			return err
+		}
+		var secret string
+		if stored, secret, err = i.insert(ctx, tx, access.Hub(), owner); err != nil {
+			return err
+		}
+		return keep(stored.public(secret))
+	})
+	if err != nil {
+		return false, fmt.Errorf("first client: %w", err)
+	}
+	if created {
+		i.clients.set(stored.ID, stored)
+	}
+	return created, nil
+}
+
+// markOwner says whether this is the first client of the database.
+func markOwner(ctx context.Context, tx *store.Tx) (first bool, err error) {
+	r, err := tx.ExecContext(ctx, `INSERT INTO issuer_state (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, stateOwner, []byte{})
+	if err != nil {
+		return false, err
+	}
+	n, err := r.RowsAffected()
+	return n == 1, err
+}
+
+// CreateClient makes a client of the client credentials grant. The answer holds its
+// secret, which nobody can read later. Who makes it must hold the permission
+// access.WriteClient, and all that the roles allow, in the division of each role.
+//
+// Errors are of code Forbidden, Invalid with all wrong fields, or Conflict when the name
+// is taken, in whatever case.
+func (i *Issuer) CreateClient(ctx context.Context, who access.Caller, c grantway.OAuthClient) (grantway.OAuthClient, error) {
+	event := grantway.Event{Action: "client.create", Object: "client/" + c.Name}
+	if err := i.requireSome(ctx, who, event); err != nil {
+		return grantway.OAuthClient{}, err
+	}
+	var stored *client
+	var secret string
+	err := i.change(ctx, who, &event, func(tx *store.Tx) (err error) {
+		if err := checkClient(ctx, tx, &c); err != nil {
+			return err
+		}
+		if err := mayWrite(who, c.Roles); err != nil {
+			return err
+		}
+		if _, err := markOwner(ctx, tx); err != nil {
+			return err
+		}
+		stored, secret, err = i.insert(ctx, tx, who, c)
+		return err
+	})
+	if err != nil {
+		return grantway.OAuthClient{}, err
+	}
+	i.clients.set(stored.ID, stored)
+	return stored.public(secret), nil
+}
+
+// insert writes a new client and a secret for it, and returns what is stored.
+func (i *Issuer) insert(ctx context.Context, tx *store.Tx, who access.Caller, c grantway.OAuthClient) (stored *client, secret string, err error) {
+	c.ID = newID("client")
+	now := time.Now().UnixMilli()
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO client (id, name, name_key, description, active, grant_type, auth_method, token_seconds, version, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, TRUE, $5, $6, $7, 1, $8, $9)`,
+		c.ID, c.Name, strings.ToLower(c.Name), c.Description, grantClientCredentials, authSecret, tokenSeconds, now, now)
+	if store.Duplicate(err) {
+		return nil, "", nameTaken()
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("create client %s: %w", c.Name, err)
+	}
+	if err := writeRoles(ctx, tx, c.ID, c.Roles); err != nil {
+		return nil, "", err
+	}
+	secretID, secret, err := i.addSecret(ctx, tx, c.ID)
+	if err != nil {
+		return nil, "", err
+	}
+	if stored, err = readClient(ctx, tx, c.ID); err != nil {
+		return nil, "", err
+	}
+	tx.Changed(topicClient, c.ID)
+	return stored, secret, i.Audit.Record(ctx, tx, who, grantway.Event{Action: "client.create", Object: "client/" + c.Name,
+		Fields: []string{"client_secret", "description", "name", "roles"}, Detail: "secret " + secretID})
+}
+
+// UpdateClient changes the name, the description and the roles of the client with c.ID. What its live
+// tokens may do changes with the roles. Who changes it must be allowed to make it both as it
+// was and as it will be.
+//
+// Errors are those of CreateClient, or of code NotFound.
+func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway.OAuthClient) (grantway.OAuthClient, error) {
+	stored, err := i.edit(ctx, who, c.ID, "client.update", func(tx *store.Tx, old *client, event *grantway.Event) error {
+		if err := checkClient(ctx, tx, &c); err != nil {
+			return err
+		}
+		if err := mayWrite(who, c.Roles); err != nil {
+			return err
+		}
+		for field, changed := range map[string]bool{
+			"name": c.Name != old.Name, "description": c.Description != old.Description, "roles": !sameRoles(c.Roles, old.Roles),
+		} {
+			if changed {
+				event.Fields = append(event.Fields, field)
+			}
+		}
+		slices.Sort(event.Fields)
+		_, err := tx.ExecContext(ctx, `UPDATE client SET name = $1, name_key = $2, description = $3 WHERE id = $4`,
+			c.Name, strings.ToLower(c.Name), c.Description, c.ID)
+		if store.Duplicate(err) {
+			return nameTaken()
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM client_role WHERE client_id = $1`, c.ID); err != nil {
+			return err
+		}
+		return writeRoles(ctx, tx, c.ID, c.Roles)
+	})
+	if err != nil {
+		return grantway.OAuthClient{}, err
+	}
+	return stored.public(""), nil
+}
+
+// SetActive turns a client on or off. While it is off it gets no tokens, and those that it
+// has do not count. Errors are of code Forbidden or NotFound.
+func (i *Issuer) SetActive(ctx context.Context, who access.Caller, id string, active bool) error {
+	action := map[bool]string{true: "client.activate", false: "client.deactivate"}[active]
+	_, err := i.edit(ctx, who, id, action, func(tx *store.Tx, _ *client, _ *grantway.Event) error {
+		_, err := tx.ExecContext(ctx, `UPDATE client SET active = $1 WHERE id = $2`, active, id)
+		return err
+	})
+	return err
+}
+
+// ResetSecret gives a client a new secret, in the answer, and ends the old ones. Tokens
+// that it has stay good until they expire; to end these, turn the client off or delete
+// it. Errors are of code Forbidden or NotFound.
+func (i *Issuer) ResetSecret(ctx context.Context, who access.Caller, id string) (grantway.OAuthClient, error) {
+	var secret string
+	stored, err := i.edit(ctx, who, id, "client.reset_secret", func(tx *store.Tx, _ *client, event *grantway.Event) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM client_secret WHERE client_id = $1`, id); err != nil {
+			return err
+		}
+		secretID, fresh, err := i.addSecret(ctx, tx, id)
+		secret, event.Detail = fresh, "secret "+secretID
+		return err
+	})
+	if err != nil {
+		return grantway.OAuthClient{}, err
+	}
+	return stored.public(secret), nil
+}
+
+// DeleteClient deletes a client with its secrets and tokens. Errors are of code Forbidden or NotFound.
+func (i *Issuer) DeleteClient(ctx context.Context, who access.Caller, id string) error {
+	_, err := i.edit(ctx, who, id, "client.delete", func(tx *store.Tx, _ *client, _ *grantway.Event) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM client WHERE id = $1`, id)
+		return err
+	})
+	return err
+}
+
+// edit runs f on a client that exists and that who may change, raises its version, and
+// records the event, to which f may add. It returns what is stored then: gone, if f deleted it.
+func (i *Issuer) edit(ctx context.Context, who access.Caller, id, action string, f func(*store.Tx, *client, *grantway.Event) error) (stored *client, err error) {
+	event := grantway.Event{Object: "client/" + id, Action: action}
+	if err := i.requireSome(ctx, who, event); err != nil {
+		return nil, err
+	}
+	err = i.change(ctx, who, &event, func(tx *store.Tx) error {
+		old, err := readClient(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if old == gone || !visible(who, old.Roles) {
+			return noClient(id)
+		}
+		event = grantway.Event{Object: "client/" + old.Name, Action: action}
+		if err := mayWrite(who, old.Roles); err != nil {
+			return err
+		}
+		if err := f(tx, old, &event); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE client SET version = version + 1, updated_at = $1 WHERE id = $2`, time.Now().UnixMilli(), id)
+		if err != nil {
+			return err
+		}
+		if stored, err = readClient(ctx, tx, id); err != nil {
+			return err
+		}
+		tx.Changed(topicClient, id)
+		return i.Audit.Record(ctx, tx, who, event)
+	})
+	if _, ours := errors.AsType[*grantway.Error](err); err != nil && !ours {
+		return nil, fmt.Errorf("client %s: %w", id, err)
+	}
+	if err == nil {
+		i.clients.set(id, stored)
+	}
+	return stored, err
+}
+
+// change runs f in a transaction, one such at a time so that what it reads stays true, and
+// records a refusal as event.
+func (i *Issuer) change(ctx context.Context, who access.Caller, event *grantway.Event, f func(*store.Tx) error) error {
+	err := i.Store.Write(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, topicClient); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+	if e, ok := errors.AsType[*grantway.Error](err); ok && e.Code == grantway.Forbidden {
+		i.Audit.Denied(ctx, who, *event)
+	}
+	return err
+}
+
+// requireSome checks that who may write clients in some division, before it learns anything.
+func (i *Issuer) requireSome(ctx context.Context, who access.Caller, event grantway.Event) error {
+	err := who.CheckSomewhere(access.WriteClient)
+	if err != nil {
+		i.Audit.Denied(ctx, who, event)
+	}
+	return err
+}
+
+// Client returns a client by its id or name, as this replica knows it. Errors are of code
+// Forbidden, or NotFound also when who may not see it.
+func (i *Issuer) Client(ctx context.Context, who access.Caller, ref string) (grantway.OAuthClient, error) {
+	if err := i.requireRead(ctx, who); err != nil {
+		return grantway.OAuthClient{}, err
+	}
+	var found *client
+	if e := i.clients.entry(ref); e != nil {
+		found = e.state.Load()
+	} else {
+		i.clients.all(func(_ *entry, c *client) {
+			if strings.EqualFold(c.Name, ref) {
+				found = c
+			}
+		})
+	}
+	if found == nil || found == gone || !visible(who, found.Roles) {
+		return grantway.OAuthClient{}, noClient(ref)
+	}
+	return found.public(""), nil
+}
+
+// Clients returns, by name, at most limit of the clients that who may see (0 means 100, at most
+// 1,000). The cursor is "" or Next of the page before. Errors are of code Forbidden or, for a cursor that
+// is not ours, Malformed.
+func (i *Issuer) Clients(ctx context.Context, who access.Caller, cursor string, limit int) (grantway.Page[grantway.OAuthClient], error) {
+	var page grantway.Page[grantway.OAuthClient]
+	after, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		return page, grantway.Errorf(grantway.Malformed, "the cursor is not one that this hub gave out")
+	}
+	if err := i.requireRead(ctx, who); err != nil {
+		return page, err
+	}
+	all := []grantway.OAuthClient{}
+	i.clients.all(func(_ *entry, c *client) {
+		if visible(who, c.Roles) {
+			all = append(all, c.public(""))
+		}
+	})
+	slices.SortFunc(all, func(a, b grantway.OAuthClient) int {
+		return cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
+	})
+	first, _ := slices.BinarySearchFunc(all, string(after)+"\x00", func(c grantway.OAuthClient, key string) int {
+		return cmp.Compare(strings.ToLower(c.Name), key)
+	})
+	page.Items = all[first:]
+	if limit <= 0 {
+		limit = 100
+	}
+	if limit = min(limit, 1000); len(page.Items) > limit {
+		page.Items = page.Items[:limit]
+		page.Next = base64.RawURLEncoding.EncodeToString([]byte(strings.ToLower(page.Items[limit-1].Name)))
+	}
+	return page, nil
+}
+
+func (i *Issuer) requireRead(ctx context.Context, who access.Caller) error {
+	err := who.CheckSomewhere(access.ReadClient)
+	if err != nil {
+		i.Audit.Denied(ctx, who, grantway.Event{Action: "client.read"})
+	}
+	return err
+}
+
+// public is a copy of c for callers, with a secret if that is new.
+func (c *client) public(secret string) grantway.OAuthClient {
+	one := c.OAuthClient
+	one.Secret = secret
+	one.Roles = slices.Clone(c.Roles)
+	return one
+}
+
+// visible says whether who may see a client with these roles: one of them is in a
+// division where who may read clients.
+func visible(who access.Caller, roles []grantway.Assignment) bool {
+	return who.May(access.ReadClient, access.Everywhere) ||
+		slices.ContainsFunc(roles, func(a grantway.Assignment) bool { return who.May(access.ReadClient, a.Division) })
+}
+
+// mayWrite checks that who may make a client with these roles.
+func mayWrite(who access.Caller, roles []grantway.Assignment) error {
+	for _, a := range roles {
+		if err := who.Check(access.WriteClient, a.Division); err != nil {
+			return err
+		}
+		if err := who.MayGrant(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkClient finds all that is wrong with a client, and completes it.
+func checkClient(ctx context.Context, tx *store.Tx, c *grantway.OAuthClient) error {
+	var fields []grantway.Field
+	wrong := func(pointer, detail string) {
+		if detail != "" {
+			fields = append(fields, grantway.Field{Pointer: pointer, Detail: detail})
+		}
+	}
+	wrong("/name", access.WrongName(c.Name))
+	wrong("/description", access.WrongDescription(c.Description))
+	if len(c.Roles) == 0 {
+		wrong("/roles", "are required: a client without a role may do nothing")
+	}
+	divisions := map[string]bool{access.Everywhere: true}
+	err := each(ctx, tx, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		divisions[name] = true
+		return err
+	}, `SELECT name FROM division`)
+	if err != nil {
+		return fmt.Errorf("client %s: %w", c.Name, err)
+	}
+	c.Roles = slices.Clone(c.Roles)
+	for n := range c.Roles {
+		a, pointer := &c.Roles[n], fmt.Sprintf("/roles/%d", n)
+		if a.Division == "" {
+			a.Division = grantway.DefaultDivision
+		}
+		if !access.KnownRole(a.Role) {
+			wrong(pointer+"/role", "must be one of "+strings.Join(access.Roles(), ", "))
+		}
+		if !divisions[a.Division] {
+			wrong(pointer+"/division", "does not exist")
+		}
+		if slices.Contains(c.Roles[:n], *a) {
+			wrong(pointer, "is there twice")
+		}
+	}
+	if fields != nil {
+		return &grantway.Error{Code: grantway.Invalid, Message: "the client was not saved because a field is wrong", Fields: fields}
+	}
+	return nil
+}
+
+// writeRoles writes the roles of a client that has none.
+func writeRoles(ctx context.Context, tx *store.Tx, id string, roles []grantway.Assignment) error {
+	for _, a := range roles {
+		_, err := tx.ExecContext(ctx, `INSERT INTO client_role (client_id, role, division) VALUES ($1, $2, NULLIF($3, '*'))`,
+			id, a.Role, a.Division)
+		if err != nil {
+			return fmt.Errorf("roles of client %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func (i *Issuer) addSecret(ctx context.Context, tx *store.Tx, clientID string) (id, secret string, err error) {
+	id, secret = newID("secret"), newSecret(secretPrefix)
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO client_secret (id, client_id, hash, created_at, expires_at, last_used) VALUES ($1, $2, $3, $4, 0, 0)`,
+		id, clientID, i.hash(secret), time.Now().UnixMilli())
+	if err != nil {
+		return "", "", fmt.Errorf("secret of client %s: %w", clientID, err)
+	}
+	return id, secret, nil
+}
+
+// newID returns an id of 130 random bits, in a namespace of its own: no person can be called so.
+func newID(kind string) string { return kind + "_" + strings.ToLower(rand.Text()) }
+
+func sameRoles(a, b []grantway.Assignment) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(x grantway.Assignment) bool { return !slices.Contains(b, x) })
+}
+
+func noClient(ref string) error {
+	return grantway.Errorf(grantway.NotFound, "there is no client %q", ref)
+}
+
+func nameTaken() error {
+	return &grantway.Error{Code: grantway.Conflict, Message: "the client was not saved because its name is taken",
+		Fields: []grantway.Field{{Pointer: "/name", Detail: "is taken"}}}
+}

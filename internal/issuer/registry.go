@@ -1,0 +1,254 @@
+package issuer
+
+import (
+	"context"
+	"crypto/subtle"
+	"database/sql"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/access"
+)
+
+// topicClient is the topic of changes of clients; its keys are client ids.
+const topicClient = "client"
+
+// client is an OAuth client as it was when it was last read. It is immutable.
+type client struct {
+	grantway.OAuthClient // without Secret
+	version              int64
+	active               bool
+	grantType            string
+	authMethod           string
+	lifetime             time.Duration // of its tokens
+	secrets              []clientSecret
+	caller               access.Caller
+}
+
+type clientSecret struct {
+	id        string
+	hash      string
+	expiresAt int64 // Unix milliseconds, 0: never
+}
+
+// gone is what is left of a deleted client. No version is newer, so a slow reader cannot
+// bring the client back.
+var gone = &client{version: math.MaxInt64}
+
+// entry is the place of one client in memory; sessions point to it.
+type entry struct {
+	state  atomic.Pointer[client]
+	live   atomic.Int64 // tokens that have not expired, about; see lifetime
+	issued atomic.Int64 // tokens since live was counted
+}
+
+// set replaces the state by a newer one.
+func (e *entry) set(c *client) {
+	for {
+		old := e.state.Load()
+		if old.version > c.version || e.state.CompareAndSwap(old, c) {
+			return
+		}
+	}
+}
+
+// registry holds all clients. Entries are never removed: ids are not used again, and
+// deletions are rare.
+type registry struct{ entries sync.Map } // string → *entry
+
+// entry returns the entry of a client id, nil when there is no such client.
+func (r *registry) entry(id string) *entry {
+	e, ok := r.entries.Load(id)
+	if !ok {
+		return nil
+	}
+	return e.(*entry)
+}
+
+// set notes that c is the client with this id, unless what is known of it is newer.
+func (r *registry) set(id string, c *client) {
+	e := r.entry(id)
+	if e == nil && c == gone {
+		return
+	}
+	if e == nil {
+		fresh := &entry{}
+		fresh.state.Store(c)
+		loaded, there := r.entries.LoadOrStore(id, fresh)
+		if !there {
+			return
+		}
+		e = loaded.(*entry)
+	}
+	e.set(c)
+}
+
+// all calls f with each client that exists, in no order.
+func (r *registry) all(f func(*entry, *client)) {
+	r.entries.Range(func(_, v any) bool {
+		e := v.(*entry)
+		if c := e.state.Load(); c != gone {
+			f(e, c)
+		}
+		return true
+	})
+}
+
+// clientChanged reads the client with this id again, or all of them when it is "".
+func (i *Issuer) clientChanged(ctx context.Context, id string) error {
+	if id != "" {
+		return i.reload(ctx, id)
+	}
+	clients, err := readClients(ctx, i.Store.Read(), "")
+	if err != nil {
+		return fmt.Errorf("clients: %w", err)
+	}
+	there := make(map[string]bool, len(clients))
+	for _, c := range clients {
+		there[c.ID] = true
+		i.clients.set(c.ID, c)
+	}
+	var missing []string
+	i.clients.all(func(_ *entry, c *client) {
+		if !there[c.ID] {
+			missing = append(missing, c.ID)
+		}
+	})
+	for _, id := range missing { // deleted, or made just now
+		if err := i.reload(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reload reads one client again.
+func (i *Issuer) reload(ctx context.Context, id string) error {
+	c, err := readClient(ctx, i.Store.Read(), id)
+	if err != nil {
+		return err
+	}
+	i.clients.set(id, c)
+	return nil
+}
+
+// readClient reads the client with this id; gone if there is none.
+func readClient(ctx context.Context, db queryer, id string) (*client, error) {
+	if id == "" {
+		return gone, nil
+	}
+	found, err := readClients(ctx, db, id)
+	if err != nil {
+		return nil, fmt.Errorf("client %s: %w", id, err)
+	}
+	if len(found) == 0 {
+		return gone, nil
+	}
+	return found[0], nil
+}
+
+// queryer is *sql.DB, or *store.Tx.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// readClients reads the client with this id, or all when it is "". The rows of client come first:
+// if a change falls between the queries, what was read has the old version, and is
+// replaced when the change is told of.
+func readClients(ctx context.Context, db queryer, id string) ([]*client, error) {
+	from, to := id, id
+	if id == "" {
+		to = "z" // after every id, in whatever collation
+	}
+	var all []*client
+	byID := make(map[string]*client)
+	err := each(ctx, db, func(rows *sql.Rows) error {
+		c := &client{}
+		var seconds, created int64
+		if err := rows.Scan(&c.ID, &c.Name, &c.Description, &c.active, &c.grantType, &c.authMethod, &seconds, &c.version, &created); err != nil {
+			return err
+		}
+		c.lifetime = time.Duration(seconds) * time.Second
+		c.CreatedAt = time.UnixMilli(created).UTC()
+		c.Roles = []grantway.Assignment{}
+		all, byID[c.ID] = append(all, c), c
+		return nil
+	}, `SELECT id, name, description, active, grant_type, auth_method, token_seconds, version, created_at
+		FROM client WHERE id >= $1 AND id <= $2`, from, to)
+	if err != nil {
+		return nil, err
+	}
+	err = each(ctx, db, func(rows *sql.Rows) error {
+		var id string
+		var s clientSecret
+		if err := rows.Scan(&id, &s.id, &s.hash, &s.expiresAt); err != nil {
+			return err
+		}
+		if c := byID[id]; c != nil {
+			c.secrets = append(c.secrets, s)
+		}
+		return nil
+	}, `SELECT client_id, id, hash, expires_at FROM client_secret
+		WHERE client_id >= $1 AND client_id <= $2 ORDER BY created_at, id`, from, to)
+	if err != nil {
+		return nil, err
+	}
+	err = each(ctx, db, func(rows *sql.Rows) error {
+		var id string
+		var a grantway.Assignment
+		if err := rows.Scan(&id, &a.Role, &a.Division); err != nil {
+			return err
+		}
+		if c := byID[id]; c != nil {
+			c.Roles = append(c.Roles, a)
+		}
+		return nil
+	}, `SELECT client_id, role, coalesce(division, '*') FROM client_role
+		WHERE client_id >= $1 AND client_id <= $2 ORDER BY role, division`, from, to)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range all {
+		c.caller = access.Caller{ID: c.ID, Name: c.Name, Kind: access.Client, Roles: c.Roles}
+	}
+	return all, nil
+}
+
+func each(ctx context.Context, db queryer, row func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := row(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// accepts says whether secret is one of c's and may be used by method, and which. It
+// compares with every secret, in the same time whatever the outcome.
+func (i *Issuer) accepts(c *client, secret, method string, now time.Time) (id string, ok bool) {
+	got := []byte(i.hash(secret))
+	for _, s := range c.secrets {
+		same := subtle.ConstantTimeCompare(got, []byte(s.hash)) == 1
+		if same && (s.expiresAt == 0 || now.UnixMilli() < s.expiresAt) {
+			id, ok = s.id, true
+		}
+	}
+	return id, ok && c.active && (c.authMethod == authSecret || c.authMethod == method)
+}
+
+// version returns the version of a client in the database, 0 when it is not there. The
+// query returns one row in either case, so that both take the same time.
+func (i *Issuer) version(ctx context.Context, id string) (version int64, err error) {
+	err = i.Store.Read().QueryRowContext(ctx,
+		`SELECT coalesce((SELECT version FROM client WHERE id = $1), 0)`, id).Scan(&version)
+	return version, err
+}

@@ -1,0 +1,67 @@
+package issuer
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"hash/crc32"
+	"strings"
+)
+
+// A secret or token is a prefix, 43 random characters (256 bits), and 6 characters of
+// checksum over both, by which scanners of source code tell it from a random string, and we tell a
+// mistyped one without asking the database. All of it is letters, digits and "_", so it
+// reads the same with and without the encoding of RFC 6749 Appendix B.
+const (
+	secretPrefix = "gws_"
+	tokenPrefix  = "gwt_"
+	randomChars  = 43
+	checkChars   = 6
+)
+
+const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+func newSecret(prefix string) string {
+	text := append(make([]byte, 0, 64), prefix...)
+	var random [64]byte
+	for len(text) < len(prefix)+randomChars {
+		rand.Read(random[:])
+		for _, b := range random {
+			// 248 is a multiple of 62: larger bytes would make some characters likelier.
+			if b < 248 && len(text) < len(prefix)+randomChars {
+				text = append(text, base62[b%62])
+			}
+		}
+	}
+	return string(appendChecksum(text))
+}
+
+func appendChecksum(text []byte) []byte {
+	sum := crc32.ChecksumIEEE(text)
+	for range checkChars {
+		text = append(text, base62[sum%62])
+		sum /= 62
+	}
+	return text
+}
+
+// wellFormed says whether newSecret could have made text.
+func wellFormed(prefix, text string) bool {
+	if len(text) != len(prefix)+randomChars+checkChars || !strings.HasPrefix(text, prefix) {
+		return false
+	}
+	body := len(text) - checkChars
+	return string(appendChecksum([]byte(text[:body]))[body:]) == text[body:]
+}
+
+// hash is what the database holds of a secret or token: HMAC-SHA-256 under a key that is
+// sealed in the database. A plain SHA-256 of 256 random bits would keep a reader of the
+// database out as well. The key also keeps out who can only write to it: he cannot add
+// a hash of a secret he knows. A slow hash is for passwords that people choose, and would
+// add nothing but load.
+func (i *Issuer) hash(text string) string {
+	mac := hmac.New(sha256.New, i.hashKey)
+	mac.Write([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}

@@ -1,0 +1,62 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/grantway/grantway"
+)
+
+// maxFile bounds a secret file: certificates with chains are the largest thing people keep in one.
+const maxFile = 256 << 10
+
+// Files is the store "file": one file per secret below a directory, the way Docker and
+// Kubernetes mount them. Keys are relative paths; neither ".." nor a link leads out.
+type Files struct {
+	Dir string // such as /run/secrets
+}
+
+// Describe implements Store.
+func (f Files) Describe() grantway.SecretStore {
+	return grantway.SecretStore{Name: "file", Kind: "file", Detail: "files below " + f.Dir}
+}
+
+// Read implements Store. Versions do not exist here.
+func (f Files) Read(_ context.Context, key, _ string) ([]byte, error) {
+	root, err := os.OpenRoot(f.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notFound("file", key)
+	}
+	if err != nil {
+		return nil, unavailable("file", "directory "+f.Dir+" cannot be opened", err)
+	}
+	defer root.Close()
+	file, err := root.Open(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notFound("file", key)
+	}
+	if err != nil {
+		return nil, unavailable("file", "key "+key+" cannot be opened below "+f.Dir, err)
+	}
+	defer file.Close()
+	value, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, unavailable("file", "key "+key+" cannot be read", err)
+	}
+	if len(value) > maxFile {
+		return nil, grantway.Errorf(grantway.Unavailable, "secret store file: key %s is larger than %d KiB", key, maxFile>>10)
+	}
+	return value, nil
+}
+
+// Test implements Store.
+func (f Files) Test(context.Context) error {
+	root, err := os.OpenRoot(f.Dir)
+	if err != nil {
+		return unavailable("file", "directory "+f.Dir+" cannot be opened", err)
+	}
+	return root.Close()
+}
