@@ -417,7 +417,8 @@ func TestParseSigningKey(t *testing.T) {
 		t.Errorf("JWK: %v, %v", k, err)
 	}
 
-	weak, err := x509.ParsePKCS1PrivateKey(mustPEM(t, weakRSA))
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,30 +449,3 @@ func TestParseSigningKey(t *testing.T) {
 		}
 	}
 }
-
-func mustPEM(t *testing.T, s string) []byte {
-	t.Helper()
-	block, _ := pem.Decode([]byte(s))
-	if block == nil {
-		t.Fatal("no PEM")
-	}
-	return block.Bytes
-}
-
-// weakRSA is a key of 1024 bits, which crypto/rsa does not make any more.
-const weakRSA = `-----BEGIN RSA PRIVATE KEY-----
-MIICXAIBAAKBgQDJ1zPvk8ef/pBIOI/KmGZPvLXg5LPm4tmZS7mx6PDDAMkwCck/
-bf9lh8AhvxMSlQkCTtrq9izo9PoknzT2evlsfyf1P4dFvkcwRS8BE9E8pXoXr+Tu
-g2gxBM+j9+x27bD4Kd9Eycy40t8A2uvrwl4iazJgNiHyRPk/smvzST3mnwIDAQAB
-AoGBAJMMR/gpD+yOR4t2Obv937wD3fXkaPSzHJjERJtK++z1q51l48pkVwcfKWjs
-jfahwZh+3psDkqB9qaf4nVtdKE0H1JvyJq5vLiC/UOvzJqb1LY45H+Qu+TDwujkJ
-r9Hh5CylvmX6uTlbdc8bYhwYlj/0OKGp8Uj1FtEW+qQSnlXxAkEA/qHUE2WuDxhO
-ICR1qPtfGugV4NJDE1O6tsXSbjySkZa8WJtxKzolmJfDaBJMd18zBAcONAO2Si6A
-DeaFclRGLQJBAMrsxng+HRhSu2zpSNXUk/gIPGMhZYm5E+LEDaHf3vItItqROA9C
-KOl+GRRDWN5a6C8B8HcNQ9lAGAws1lqVS3sCQBHeW1qNHRzUEM9yn4sfMLpbpQVk
-2+4kRwsCcNTpjUOIN2lkZxmod/DwXXcVKaaK2LKkqBuAUy97eeL/1UeDoHUCQBVe
-K2P7/mpSQ+QrCH1jvhUPIPS7TorbD0oApQLXpQ1RTWtAgWux5sb3fUKR+OipH+vb
-Q2v13KAizKVzjzrIn8MCQGYDQG7NaD5+6LHeEhYwr5wvm2Ci3tYa/AiDSLtTxARo
-33VFl/5DT+shkmCfCQFvgeWdTrg8g336rPWdg43/40M=
------END RSA PRIVATE KEY-----
-`

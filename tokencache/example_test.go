@@ -26,6 +26,8 @@ func Example() {
 				ClientID: "reports",
 				Auth:     grant.Basic{Secret: "s3cret"},
 				Scope:    scope,
+
+				AllowPlainHTTP: true, // the server of this example is on this machine
 			})
 		},
 	})
@@ -58,7 +60,11 @@ func Example_transport() {
 	tokens := tokencache.New(tokencache.Options[string]{
 		Fetch: func(ctx context.Context, scope string, _ tokencache.Want) (*grant.Token, error) {
 			return client.Token(ctx, &grant.Request{
-				TokenURL: server.URL + "/token", ClientID: "reports", Auth: grant.Basic{Secret: "s3cret"}, Scope: scope,
+				TokenURL:       server.URL + "/token",
+				ClientID:       "reports",
+				Auth:           grant.Basic{Secret: "s3cret"},
+				Scope:          scope,
+				AllowPlainHTTP: true,
 			})
 		},
 	})

@@ -197,20 +197,22 @@ func (f *inputFlags) setSecrets(c *cli, def *connector.Definition, inputs grantw
 
 // askMissing asks for the client secret of a new credential if it needs one and no flag
 // said where it comes from.
-func (f *inputFlags) askMissing(c *cli, one *grantway.Credential) error {
+func askMissing(c *cli, one *grantway.Credential) error {
 	def, err := definition(*one)
 	if err != nil {
 		return err
 	}
+	in, _ := def.Input(clientSecret)
 	missing := func(field grantway.Field) bool { return field.Pointer == "/inputs/"+clientSecret }
-	if one.Inputs[clientSecret] != (grantway.Value{}).None() || !slices.ContainsFunc(def.Check(one.Inputs), missing) {
+	if _, given := one.Inputs[clientSecret]; given || !slices.ContainsFunc(def.Check(one.Inputs), missing) {
 		return nil
 	}
 	if !terminal(c.in) {
 		return usagef("where is the client secret? give it on standard input with --secret-stdin, or name its place with --secret-store and --secret-key")
 	}
-	f.secretStdin = true
-	return f.setSecrets(c, def, one.Inputs)
+	secret, err := c.readSecret(in.Title)
+	one.Inputs[clientSecret] = grantway.Text(string(secret))
+	return err
 }
 
 // definition finds the connector of a credential.

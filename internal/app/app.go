@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,7 +83,7 @@ func (a *App) setup(ctx context.Context) error {
 	}
 	a.onStop = append(a.onStop, func(context.Context) error { sealer.Close(); return nil })
 
-	guard := outbound.New(outbound.Options{AllowNetworks: o.AllowNetworks})
+	guard := outbound.New(outbound.Options{AllowNetworks: o.AllowNetworks, RootCAs: o.RootCAs})
 	secrets := secret.New(secret.Env{}, secret.Files{Dir: o.SecretFiles})
 	audit := access.NewLog(db, a.log)
 	reads := access.NewReads(db, a.log)
@@ -203,11 +204,11 @@ func OpenStore(ctx context.Context, o Options) (*store.Store, error) {
 	return store.Open(ctx, so)
 }
 
-// OpenSealer opens the keyset of a database. For an embedded database that is new it
-// makes the key file.
+// OpenSealer opens the keyset of a database. For a database that is new it makes the key
+// file, if that is to be in the data directory; other keys are somebody else's to make.
 func OpenSealer(ctx context.Context, o Options, db *store.Store) (*seal.Sealer, error) {
 	o = o.withDefaults()
-	if path := filepath.Join(o.Data, "key"); o.Database == "" && o.Key == "file:"+path {
+	if path, ok := strings.CutPrefix(o.Key, "file:"); ok && path == filepath.Join(o.Data, "key") {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			if err := makeKeyFile(ctx, db, path, o.Log); err != nil {
 				return nil, err

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/x509"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -21,6 +22,7 @@ type Options struct {
 
 	TrustedProxies []netip.Prefix // peers whose X-Forwarded-For and X-Forwarded-Proto are believed
 	AllowNetworks  []netip.Prefix // private or loopback addresses that outgoing calls may reach
+	RootCAs        *x509.CertPool // that outgoing TLS trusts; nil are the system's
 	SecretFiles    string         // directory of the secret store "file"; "/run/secrets"
 
 	Demo    bool // start the demo provider and make the credential "demo"

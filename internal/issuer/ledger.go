@@ -2,7 +2,11 @@ package issuer
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/grantway/grantway/grant"
@@ -76,21 +80,25 @@ type tokenRow struct {
 	issuedAt, expiresAt         int64
 }
 
-// ledger writes issued tokens into the database. Writing is durable when add returns; to
+// ledger writes issued tokens into the database. A token is durable when add returns; to
 // make that cheap, all tokens that wait are written in one transaction.
 type ledger struct {
 	store   *store.Store
 	waiting chan *waitingToken
+	insert  map[int]string // SQL that inserts so many rows
 }
 
 type waitingToken struct {
 	tokenRow
-	refused bool
-	done    chan error // buffered
+	done chan error // buffered
 }
 
-// maxBatch bounds how many tokens are written in one transaction.
-const maxBatch = 256
+// maxBatch bounds how many tokens are written in one transaction, manyRows is how many by one
+// statement: with PostgreSQL each statement is a round trip.
+const (
+	maxBatch = 256
+	manyRows = 32
+)
 
 // errRefused means that the client or its secret has been deleted or turned off.
 var errRefused = errors.New("the client or its secret is no longer good")
@@ -98,6 +106,7 @@ var errRefused = errors.New("the client or its secret is no longer good")
 func (l *ledger) init(s *store.Store) {
 	l.store = s
 	l.waiting = make(chan *waitingToken, maxBatch)
+	l.insert = map[int]string{1: insertTokens(1), manyRows: insertTokens(manyRows)}
 }
 
 // add writes one row, and returns when it is durable.
@@ -139,25 +148,16 @@ func (l *ledger) run(ctx context.Context) {
 	}
 }
 
-// write writes batch in one transaction. If that fails it tries each on its own, so that one token of a client that is
-// being deleted does not spoil the others.
+// write writes batch in one transaction. If that fails it tries each on its own, so that
+// one token of a client that is being deleted does not spoil the others.
 func (l *ledger) write(ctx context.Context, batch []*waitingToken) {
+	var written map[string]bool // hashes
 	err := l.store.Write(ctx, func(tx *store.Tx) error {
-		insert, err := tx.PrepareContext(ctx, insertToken)
-		if err != nil {
-			return err
-		}
-		defer insert.Close()
-		for _, w := range batch {
-			r, err := insert.ExecContext(ctx, w.hash, w.secret, w.scope, w.issuedAt, w.expiresAt)
-			if err != nil {
+		written = make(map[string]bool, len(batch))
+		for rows := range slices.Chunk(batch, manyRows) {
+			if err := l.writeRows(ctx, tx, rows, written); err != nil {
 				return err
 			}
-			n, err := r.RowsAffected()
-			if err != nil {
-				return err
-			}
-			w.refused = n == 0
 		}
 		return nil
 	})
@@ -168,7 +168,7 @@ func (l *ledger) write(ctx context.Context, batch []*waitingToken) {
 		return
 	}
 	for _, w := range batch {
-		if err == nil && w.refused {
+		if err == nil && !written[w.hash] {
 			w.done <- errRefused
 		} else {
 			w.done <- err
@@ -176,13 +176,45 @@ func (l *ledger) write(ctx context.Context, batch []*waitingToken) {
 	}
 }
 
-// The secret and the client are looked at once more, in the database: memory may be a
-// moment behind, and a secret that was taken away must not give one more token.
-const insertToken = `
-	INSERT INTO access_token (hash, secret_id, scope, issued_at, expires_at, client_id)
-	SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS BIGINT), CAST($5 AS BIGINT), c.id
-	FROM client_secret s JOIN client c ON c.id = s.client_id
-	WHERE s.id = $2 AND c.active AND (s.expires_at = 0 OR s.expires_at > $4)`
+func (l *ledger) writeRows(ctx context.Context, tx *store.Tx, rows []*waitingToken, written map[string]bool) error {
+	size := 1
+	if len(rows) > 1 {
+		size = manyRows
+	}
+	args := make([]any, 0, size*5)
+	for _, w := range rows {
+		args = append(args, w.hash, w.secret, w.scope, w.issuedAt, w.expiresAt)
+	}
+	for len(args) < size*5 {
+		args = append(args, "", "", "", int64(0), int64(0)) // no secret has this id, so it inserts nothing
+	}
+	return each(ctx, tx, func(row *sql.Rows) error {
+		var hash string
+		err := row.Scan(&hash)
+		written[hash] = true
+		return err
+	}, l.insert[size], args...)
+}
+
+// insertTokens is the SQL that inserts n rows and returns the hashes of those that it inserted. It
+// looks at the secret and the client once more: memory may be a moment behind, and a
+// secret that was taken away must not give one more token.
+func insertTokens(n int) string {
+	var rows strings.Builder
+	for p := 1; p <= n*5; p += 5 {
+		if p > 1 {
+			rows.WriteString(", ")
+		}
+		fmt.Fprintf(&rows, "(CAST($%d AS TEXT), CAST($%d AS TEXT), CAST($%d AS TEXT), CAST($%d AS BIGINT), CAST($%d AS BIGINT))", p, p+1, p+2, p+3, p+4)
+	}
+	return `
+		INSERT INTO access_token (hash, client_id, secret_id, scope, issued_at, expires_at)
+		SELECT v.column1, c.id, s.id, v.column3, v.column4, v.column5
+		FROM (VALUES ` + rows.String() + `) AS v
+		JOIN client_secret s ON s.id = v.column2 AND (s.expires_at = 0 OR s.expires_at > v.column4)
+		JOIN client c ON c.id = s.client_id AND c.active
+		RETURNING hash`
+}
 
 // find reads the row of a token; sql.ErrNoRows means that there is no such token.
 func (l *ledger) find(ctx context.Context, hash string) (row tokenRow, err error) {

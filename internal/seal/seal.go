@@ -86,7 +86,7 @@ func newRing(handle *keyset.Handle, version int64) (*ring, error) {
 // none it makes one. If kek does not open the keyset, Open fails and changes nothing.
 func Open(ctx context.Context, st *store.Store, kek KEK) (*Sealer, error) {
 	if kek.aead == nil {
-		return nil, errors.New("key: none was given")
+		return nil, errNoKey
 	}
 	s := &Sealer{store: st, kek: kek}
 	s.end = st.Subscribe(topic, func(ctx context.Context, _ string) error { return s.load(ctx) })
@@ -145,6 +145,8 @@ func keyID(sealed []byte) (id uint32, ok bool) {
 	}
 	return binary.BigEndian.Uint32(sealed[1:]), true
 }
+
+var errNoKey = errors.New("key: none was given")
 
 // errNotOurs means that no wrap of the keyset is sealed by our key-encryption key.
 var errNotOurs = errors.New("the keyset is not sealed by the key of this process: restart it with the new key")

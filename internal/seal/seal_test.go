@@ -204,6 +204,7 @@ func TestChangeOfKEK(t *testing.T) {
 		oldKEK, newKEK := newKEK(t), newKEK(t)
 		a := open(t, storetest.Open(t, url), oldKEK)
 		wantError(t, a.RemoveWrap(t.Context(), oldKEK.ID), "only one")
+		wantError(t, a.AddWrap(t.Context(), seal.KEK{}), "none was given")
 		for range 2 {
 			if err := a.AddWrap(t.Context(), newKEK); err != nil {
 				t.Fatal(err)
@@ -279,7 +280,7 @@ func TestParseKey(t *testing.T) {
 		kek, err := seal.ParseKey(row.spec)
 		if row.want != "" {
 			wantError(t, err, row.want)
-		} else if err != nil || kek.ID != "d59a3e8ac0e9f5a1" && len(kek.ID) != 16 {
+		} else if err != nil || kek.ID != "a3111de052fe6dca" { // which is in databases, so it stays
 			t.Errorf("%s: %v, %v", row.spec, kek, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "canary") {

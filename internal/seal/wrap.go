@@ -108,6 +108,9 @@ func (s *Sealer) Wraps(ctx context.Context) ([]Wrap, error) {
 // the new one, restart the replicas one by one with it, remove the old one, rotate. Adding one
 // that is there does nothing.
 func (s *Sealer) AddWrap(ctx context.Context, kek KEK) error {
+	if kek.aead == nil {
+		return errNoKey
+	}
 	return s.store.Write(ctx, func(tx *store.Tx) error {
 		wraps, err := lockWraps(ctx, tx)
 		if err != nil {

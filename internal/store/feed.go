@@ -21,7 +21,7 @@ const (
 	channel = "grantway"             // of the PostgreSQL notifications
 	period  = 500 * time.Millisecond // of the comparison of versions
 	grace   = 100 * time.Millisecond // for a notification that is under way
-	silence = 30 * time.Second       // on the listening connection, then it is checked
+	silence = 50 * time.Millisecond     // on the listening connection, then it is checked
 	backlog = 1000                   // of keys that wait for one subscriber; more become ""
 )
 
@@ -68,9 +68,9 @@ func newFeed(s *Store) *feed { return &feed{store: s, wake: make(chan struct{}, 
 // f is called are told once. So whoever subscribes and then loads, after Start, never has old
 // data for longer than Staleness; who subscribes before Start hears "" first.
 //
-// All calls come from one goroutine, one after another, so f is quick and does not call
-// cancel. When f fails, the error is logged and f is called with "" twice a second until
-// it succeeds; its ctx ends with Close. cancel ends the subscription; a call may still be running when it returns.
+// All calls come from one goroutine, one after another, so f is quick. When it fails, the
+// error is logged and f is called with "" twice a second until it succeeds. Its ctx ends with
+// Close. cancel ends the subscription; a call may still be running when it returns.
 func (s *Store) Subscribe(topic string, f func(ctx context.Context, key string) error) (cancel func()) {
 	return s.feed.subscribe(topic, f)
 }

@@ -29,12 +29,12 @@ type Tx struct {
 
 // Write runs f in a transaction and commits it if f returns nil; else nothing happened. When
 // PostgreSQL breaks off a transaction because of another one (deadlock, serialization), f runs
-// again, so f must have no effect outside tx. An error of the commit itself, when the
-// connection is lost, leaves open whether it happened.
+// again, so f has no effect outside tx. An error of the commit itself, when the connection is
+// lost, leaves open whether it happened.
 //
-// SQLite runs one Write at a time. PostgreSQL runs them side by side, isolated as READ
-// COMMITTED: a rule that reads before it writes must put what it read into the WHERE of the
-// write, or take a Lock. Inside f, calling Write again, or the network, blocks every other writer.
+// SQLite runs one Write at a time, so f does not call Write, and does not wait for the network.
+// PostgreSQL runs them side by side, isolated as READ COMMITTED: a rule that reads before it
+// writes puts what it read into the WHERE of the write, or takes a Lock.
 func (s *Store) Write(ctx context.Context, f func(tx *Tx) error) error {
 	for attempt := 1; ; attempt++ {
 		err := s.write(ctx, f)
