@@ -53,7 +53,7 @@ func NewClient(o Options) (*Client, error) {
 	}
 	base := strings.TrimRight(o.URL, "/")
 	request := &grant.Request{
-		TokenURL: base + "/oauth/token",
+		TokenURL: base + "/oauth/token", AllowPlainHTTP: true, // to loopback
 		ClientID: o.ClientID,
 		Auth:     grant.Basic{Secret: o.ClientSecret},
 	}

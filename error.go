@@ -50,6 +50,16 @@ type Field struct {
 	Detail  string `json:"detail"`
 }
 
+// Pointer makes the JSON pointer (RFC 6901) of the member that names lead to; the whole
+// document is "".
+func Pointer(names ...string) string {
+	var b strings.Builder
+	for _, name := range names {
+		b.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+	}
+	return b.String()
+}
+
 // Errorf makes an Error with a formatted message.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}

@@ -16,6 +16,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/grantway/grantway/grant"
@@ -64,19 +66,23 @@ type Credential struct {
 // Inputs are values by the key of the input.
 type Inputs map[string]Value
 
-// UnmarshalJSON implements json.Unmarshaler. The error names the input that is wrong.
+// UnmarshalJSON implements json.Unmarshaler. The error names every input that is wrong.
 func (in *Inputs) UnmarshalJSON(b []byte) error {
 	var raw map[string]json.RawMessage
 	if json.Unmarshal(b, &raw) != nil {
 		return &Error{Code: Invalid, Message: "a field is wrong", Fields: []Field{{"/inputs", "must be an object"}}}
 	}
 	*in = make(Inputs, len(raw))
-	for key, text := range raw {
+	var wrong []Field
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		var v Value
-		if err := json.Unmarshal(text, &v); err != nil {
-			return &Error{Code: Invalid, Message: "a field is wrong", Fields: []Field{{"/inputs/" + key, err.Error()}}}
+		if err := json.Unmarshal(raw[key], &v); err != nil {
+			wrong = append(wrong, Field{Pointer("inputs", key), err.Error()})
 		}
 		(*in)[key] = v
+	}
+	if wrong != nil {
+		return &Error{Code: Invalid, Message: "a field is wrong", Fields: wrong}
 	}
 	return nil
 }

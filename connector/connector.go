@@ -38,6 +38,7 @@ const (
 	Enum       Type = "enum"       // one of Input.Enum
 	Boolean    Type = "boolean"    // "true" or "false"
 	URL        Type = "url"        // a token endpoint: https, or http to loopback
+	URI        Type = "uri"        // an absolute URI without fragment, RFC 8707 section 2
 	Scopes     Type = "scopes"     // space-delimited, RFC 6749 section 3.3
 	Seconds    Type = "seconds"    // a whole number of seconds, 1 or more
 	Date       Type = "date"       // RFC 3339 date or date-time
@@ -113,7 +114,7 @@ func (d *Definition) Secrets() []string {
 func (d *Definition) Check(values map[string]grantway.Value) []grantway.Field {
 	var fields []grantway.Field
 	wrong := func(key, format string, args ...any) {
-		fields = append(fields, grantway.Field{Pointer: "/inputs/" + pointer(key), Detail: fmt.Sprintf(format, args...)})
+		fields = append(fields, grantway.Field{Pointer: grantway.Pointer("inputs", key), Detail: fmt.Sprintf(format, args...)})
 	}
 	for key := range values {
 		if _, ok := d.Input(key); !ok {
@@ -229,6 +230,10 @@ func (in Input) checkText(s string) string {
 		if err := grant.CheckTokenURL(s); err != nil {
 			return err.Error()
 		}
+	case URI:
+		if err := grant.CheckResource(s); err != nil {
+			return err.Error()
+		}
 	case Scopes:
 		if _, err := grant.ParseScope(s); err != nil {
 			return err.Error()
@@ -300,9 +305,4 @@ func parseDate(s string) (time.Time, error) {
 		return t, nil
 	}
 	return time.Parse(time.RFC3339, s)
-}
-
-// pointer escapes a key for use in a JSON pointer (RFC 6901 section 3).
-func pointer(key string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
 }

@@ -39,7 +39,7 @@ var plain = &Definition{
 		{Key: "client_id_in_body", Title: "Client identifier in the body too", Type: Boolean, Default: "false", Advanced: true,
 			Help: "For servers that want client_id in the body beside HTTP Basic."},
 		{Key: "audience", Title: "Audience", Type: String, Max: 2048, Advanced: true},
-		{Key: "resource", Title: "Resource", Type: String, Max: 2048, Advanced: true,
+		{Key: "resource", Title: "Resource", Type: URI, Max: 2048, Advanced: true,
 			Help: "An absolute URI without fragment (RFC 8707)."},
 		{Key: "extra_parameters", Title: "Extra parameters", Type: Parameters, Advanced: true},
 		{Key: "grant_type", Title: "Grant type", Type: String, Default: grant.ClientCredentials, Max: 256, Advanced: true,

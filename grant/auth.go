@@ -17,7 +17,7 @@ import (
 )
 
 // Authenticator proves to the server who the client is. Its implementations are Basic,
-// Post, SecretJWT, PrivateKeyJWT, AssertionFile, TLS and None.
+// Post, SecretJWT, PrivateKeyJWT, Assertion, AssertionFile, TLS and None.
 type Authenticator interface {
 	// Method is the registered name of the method (RFC 7591 section 2, RFC 8705).
 	Method() string
@@ -296,7 +296,7 @@ func (p *proof) assert(assertion string, err error) error {
 }
 
 // AssertionSource yields the assertion of an assertion grant, once for every attempt. Its
-// implementations here are JWT and AssertionFile.
+// implementations here are JWT, Assertion and AssertionFile.
 type AssertionSource interface {
 	Assertion(ctx context.Context) (Secret, error)
 }

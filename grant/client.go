@@ -17,7 +17,8 @@ import (
 type Client struct {
 	// Transport makes the connections. It is cloned at the first use, so its dialer, proxy,
 	// root certificates and limits are kept and its idle connections are not shared; nil means
-	// sane defaults with the proxy of the environment. An *Error that its dialer returns comes back as it is.
+	// sane defaults with the proxy of the environment. An *Error that its dialer returns comes
+	// back as it is. With a DialTLSContext the Certificate of a Request has no effect.
 	Transport *http.Transport
 
 	// Timeout bounds a whole exchange, the nonce retry included; 0 means 30 seconds.

@@ -22,6 +22,9 @@ import (
 	"github.com/grantway/grantway/grantwaytest"
 )
 
+// TestMain fails the package if a test leaves a goroutine behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 const faultSecret = "s3cret/canary+of the fault table"
 
 // echo is a server that repeats the request in its error page.

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"os"
 	"strings"
@@ -149,3 +151,6 @@ func readVectors(t *testing.T) vectors {
 	}
 	return v
 }
+
+// quiet is a log for servers whose clients fail on purpose.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }

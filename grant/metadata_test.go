@@ -163,8 +163,9 @@ func TestC41_Revocation(t *testing.T) {
 	}
 	r.Auth = grant.Post{Secret: appSecret}
 	p.API.Next(grantwaytest.RetryAfter(503, "60"))
+	start := time.Now()
 	err := c.Revoke(t.Context(), p.API.URL+"revoke", r, "the-token")
-	if e := failed(t, err); e.Class != grant.Throttled || time.Until(e.RetryAt) < 50*time.Second || !strings.HasPrefix(err.Error(), "revocation: ") {
+	if e := failed(t, err); e.Class != grant.Throttled || e.RetryAt.Before(start.Add(time.Minute)) || !strings.HasPrefix(err.Error(), "revocation: ") {
 		t.Errorf("%s %v", e.Class, err)
 	}
 	p.API.Next(grantwaytest.Status(503))

@@ -54,7 +54,7 @@ func (a *answer) token(r *Request, hide *redactor) (*Token, error) {
 	}
 	value := text(raw)
 	if value == "" || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return nil, a.nonsense(key + " in the answer is not a token: it must be a string of printable ASCII characters")
+		return nil, a.nonsense(hide.text(key, 100, true) + " in the answer is not a token: it must be a string of printable ASCII characters")
 	}
 	t := &Token{AccessToken: Secret(value), IssuedAt: a.sent}
 

@@ -121,8 +121,8 @@ func (r *Request) check() error {
 		return err
 	}
 	for _, s := range r.Resource {
-		if u, err := url.Parse(s); err != nil || !u.IsAbs() || strings.Contains(s, "#") {
-			return errors.New("resource must be an absolute URI without fragment (RFC 8707 section 2)")
+		if err := CheckResource(s); err != nil {
+			return fmt.Errorf("resource %w", err)
 		}
 	}
 	if err := r.auth().check(r); err != nil {

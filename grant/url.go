@@ -20,6 +20,15 @@ func CheckTokenURL(raw string) error {
 	return err
 }
 
+// CheckResource says why raw cannot be sent as resource, which is an absolute URI without
+// fragment (RFC 8707 section 2); nil when it can.
+func CheckResource(raw string) error {
+	if u, err := url.Parse(raw); err != nil || !u.IsAbs() || strings.Contains(raw, "#") {
+		return errors.New("must be an absolute URI without fragment (RFC 8707 section 2)")
+	}
+	return nil
+}
+
 // secretParams are the parameters that never go into a URL.
 var secretParams = []string{"client_secret", "client_assertion", "assertion", "access_token", "password"}
 

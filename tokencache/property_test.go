@@ -226,7 +226,7 @@ func TestConcurrent(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			for range 5000 {
+			for range 2000 {
 				key := rand.N(len(under))
 				switch rand.N(20) {
 				case 0:

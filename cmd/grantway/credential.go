@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -243,9 +241,12 @@ func (c *cli) credentialRemove() *cobra.Command {
 	return cmd
 }
 
-// deleted tells that a thing is gone.
+// deleted tells that a thing is gone; the API says nothing then.
 func (c *cli) deleted(kind, name string) error {
-	return c.print(map[string]string{"deleted": name}, func(p *page) { p.row(kind + " " + name + " deleted") })
+	if c.json {
+		return nil
+	}
+	return c.print(nil, func(p *page) { p.row(kind + " " + name + " deleted") })
 }
 
 func (c *cli) credentialStatus() *cobra.Command {

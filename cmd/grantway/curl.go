@@ -139,9 +139,9 @@ func (c *cli) curl(api *http.Client, req *http.Request, f curlFlags) (err error)
 	}
 	out := c.out
 	if f.output != "" {
-		file, err := os.Create(f.output)
-		if err != nil {
-			return err
+		file, createErr := os.Create(f.output)
+		if createErr != nil {
+			return createErr
 		}
 		defer func() { err = errors.Join(err, file.Close()) }()
 		out = file

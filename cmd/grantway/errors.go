@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,17 +82,17 @@ func (c *cli) explain(err error) (message string, fields []grantway.Field, code 
 	)
 	switch {
 	case !c.running:
-		return err.Error() + "\n" + `Run "grantway help" or any command with --help.`, nil, exitWrong
+		return strings.TrimSpace(err.Error()) + "\nusage: " + c.usage, nil, exitWrong
 	case errors.As(err, &usage):
 		return err.Error(), nil, exitWrong
 	case errors.As(err, &no):
 		return err.Error(), nil, exitNotOK
 	case errors.As(err, &of):
 		message = strings.Replace(err.Error(), of.Error(), of.Message, 1)
-		if !of.RetryAt.IsZero() {
-			message += "; try again at " + of.RetryAt.Local().Format(time.DateTime)
+		if fields = of.Fields; !of.RetryAt.IsZero() {
+			fields = append(slices.Clone(fields), grantway.Field{Pointer: "try again", Detail: "at " + of.RetryAt.Local().Format(time.DateTime)})
 		}
-		return message, of.Fields, cmp.Or(exitOf[of.Code], exitFailed)
+		return message, fields, cmp.Or(exitOf[of.Code], exitFailed)
 	case errors.Is(err, context.Canceled):
 		return "interrupted", nil, exitFailed
 	case errors.As(err, &signIn): // the only token request this program makes itself is the one to sign in
@@ -104,7 +105,7 @@ func (c *cli) explain(err error) (message string, fields []grantway.Field, code 
 func (c *cli) explainSignIn(e *grant.Error) (string, int) {
 	switch {
 	case e.Stage == grant.StageAddress:
-		return fmt.Sprintf("no hub answers at %s (%v); start it with \"grantway serve\", or set GRANTWAY_URL to where it is", c.hub, e), exitFailed
+		return fmt.Sprintf("no hub answers at %s (%s); start it with \"grantway serve\", or set GRANTWAY_URL to where it is", c.hub, cmp.Or(e.Message, e.Error())), exitFailed
 	case e.Code == "invalid_client":
 		return fmt.Sprintf("the hub at %s does not know this client or its secret; check GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, or whether owner.json is of this hub", c.hub), exitRefused
 	case e.Status == http.StatusNotFound:
@@ -115,5 +116,5 @@ func (c *cli) explainSignIn(e *grant.Error) (string, int) {
 
 // fieldName is the pointer of a field as people call it: /inputs/client_id is client_id.
 func fieldName(f grantway.Field) string {
-	return strings.TrimPrefix(strings.TrimPrefix(f.Pointer, "/inputs"), "/")
+	return strings.TrimPrefix(strings.TrimPrefix(f.Pointer, "/inputs/"), "/")
 }

@@ -50,6 +50,12 @@ func (f *inputFlags) register(cmd *cobra.Command) {
 	f.flags.StringVar(&f.secretKey, "secret-key", "", "key of the client secret in --secret-store")
 	f.flags.StringArrayVar(&f.inputs, "input", nil, "`KEY=VALUE` sets another input, KEY=@FILE from a file, KEY= removes it; repeatable")
 	f.flags.StringArrayVar(&f.secretInputs, "secret-input", nil, "`KEY` reads another secret input like --secret-stdin, KEY=STORE:KEY refers to a secret store, KEY= removes it; repeatable")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if strings.HasSuffix(err.Error(), "--client-secret") {
+			return usagef("no flag takes a secret, since other programs can see it: use --secret-stdin, or --secret-store and --secret-key")
+		}
+		return err
+	})
 	cmd.RegisterFlagCompletionFunc("input", completeKeys(plain, false))
 	cmd.RegisterFlagCompletionFunc("secret-input", completeKeys(plain, true))
 }

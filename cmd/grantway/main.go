@@ -28,5 +28,7 @@ func run(args []string, in *os.File, out, errs io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errs)
-	return c.exit(root.ExecuteContext(ctx))
+	cmd, err := root.ExecuteContextC(ctx)
+	c.usage = cmd.UseLine()
+	return c.exit(err)
 }

@@ -24,6 +24,9 @@ const maxTyped = 4095
 func (c *cli) readSecret(title string) (grantway.Secret, error) {
 	if terminal(c.in) {
 		secret, err := c.typed(title+": ", false)
+		if err == nil && secret == "" {
+			err = usagef("%s: nothing was entered", title)
+		}
 		return grantway.Secret(secret), err
 	}
 	text, err := io.ReadAll(io.LimitReader(c.in, maxSecret+1))
@@ -51,16 +54,17 @@ func (c *cli) typed(prompt string, echo bool) (string, error) {
 		return "", fmt.Errorf("prompt: %w", err)
 	}
 	defer term.Restore(fd, before)
-	t := term.NewTerminal(struct {
-		io.Reader
-		io.Writer
-	}{c.in, c.errs}, "")
-
-	read := t.ReadPassword
+	if c.prompt == nil { // one for all prompts: it reads ahead
+		c.prompt = term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{c.in, c.errs}, "")
+	}
+	read := c.prompt.ReadPassword
 	if echo {
 		read = func(prompt string) (string, error) {
-			t.SetPrompt(prompt)
-			return t.ReadLine()
+			c.prompt.SetPrompt(prompt)
+			return c.prompt.ReadLine()
 		}
 	}
 	var lines []string
@@ -81,11 +85,7 @@ func (c *cli) typed(prompt string, echo bool) (string, error) {
 		}
 		prompt = ""
 	}
-	answer := strings.Join(lines, "\n")
-	if answer == "" {
-		return "", usagef("nothing was entered")
-	}
-	return answer, nil
+	return strings.Join(lines, "\n"), nil
 }
 
 // confirm makes sure that a person means to delete the thing called name: yes is the flag

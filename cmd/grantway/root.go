@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/grantway/grantway"
 )
@@ -23,11 +24,13 @@ import (
 type cli struct {
 	in        *os.File
 	out, errs io.Writer
+	prompt    *term.Terminal // on in and errs; nil before the first prompt
 
 	data string
 	json bool
 
 	running bool   // the command line was understood; errors are no longer about how it was written
+	usage   string // of the command, for messages
 	hub     string // address of the hub that is asked, for messages
 }
 
@@ -41,7 +44,7 @@ Secrets are read from a prompt, from standard input or from a secret store; no f
 
 func newRoot(c *cli) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "grantway",
+		Use:           "grantway COMMAND",
 		Short:         "The home for machine-to-machine OAuth 2.0",
 		Long:          about + "\n\n" + exitCodes,
 		Version:       version(),

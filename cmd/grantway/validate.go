@@ -88,7 +88,7 @@ func (c *cli) report(r grantway.Report) error {
 			if s.HTTPCode != 0 && sign == "✗" {
 				message += fmt.Sprintf(" (HTTP %d)", s.HTTPCode)
 			}
-			p.row(s.Name, (time.Duration(s.Millis) * time.Millisecond).String(), message)
+			p.row(s.Name, fmt.Sprintf("%d ms", s.Millis), message)
 			if s.Hint != "" {
 				p.row("", "", "→ "+s.Hint)
 			}

@@ -95,9 +95,9 @@ type Filter struct {
 	Until time.Time // before
 }
 
-// List returns the newest events first, at most limit of them (0 means 100, at most
-// 1,000), of the divisions in which who may read the audit trail. Events that belong to no division are for
-// those who may read it everywhere. The cursor is "" or Next of the page before.
+// List returns the newest events first, at most limit of them (0 means 100, at most 1,000),
+// of the divisions in which who may read the audit trail. Events that belong to no division
+// are for those who may read it everywhere. The cursor is "" or Next of the page before.
 //
 // Errors are of code Forbidden or, for a cursor that is not ours, Malformed.
 func (l *Log) List(ctx context.Context, who Caller, f Filter, cursor string, limit int) (grantway.Page[grantway.Event], error) {

@@ -125,8 +125,8 @@ func (r *Reads) Stop(ctx context.Context) error {
 	return nil
 }
 
-// flush starts a new table for the minute of now, and writes what the tables before it hold. What cannot
-// be written waits for the next time.
+// flush starts a new table for the minute of now, and writes what the tables before it hold.
+// What cannot be written waits for the next time.
 func (r *Reads) flush(ctx context.Context, now time.Time) error {
 	ended := r.current.Swap(&readTable{minute: now.Unix() / 60})
 	r.take(r.previous)

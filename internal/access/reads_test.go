@@ -131,7 +131,6 @@ func TestReadsWithoutDatabase(t *testing.T) {
 // The minute is that of the clock, and Stop writes what is left.
 func TestReadsStartStop(t *testing.T) {
 	s := storetest.Open(t, storetest.SQLite(t))
-	r := NewReads(s, quiet)
 	synctest.Test(t, func(t *testing.T) {
 		r := NewReads(s, quiet)
 		r.Start()
@@ -140,7 +139,7 @@ func TestReadsStartStop(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if got, err := r.List(t.Context(), Hub(), "mail", "app", time.Unix(0, 0)); err != nil || len(got) != 1 || got[0].Count != 1 {
+	if got, err := NewReads(s, quiet).List(t.Context(), Hub(), "mail", "app", time.Unix(0, 0)); err != nil || len(got) != 1 || got[0].Count != 1 {
 		t.Errorf("got %v, %v", got, err)
 	}
 	if err := NewReads(s, quiet).Stop(t.Context()); err != nil {

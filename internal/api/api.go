@@ -13,11 +13,14 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/url"
 	pathlib "path"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
@@ -92,14 +95,19 @@ func (a *API) Handler() http.Handler {
 
 func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
 		var who access.Caller
 		if !rt.open {
 			var err error
 			if who, err = a.Issuer.Authenticate(r); err != nil {
-				w.Header().Set("WWW-Authenticate", issuer.Challenge(err))
 				a.problem(w, r, err)
 				return
 			}
+		}
+		if err := checkURL(r.URL); err != nil {
+			a.problem(w, r, err)
+			return
 		}
 		if r.Body != nil && r.Body != http.NoBody {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -109,11 +117,6 @@ func (a *API) serve(rt route) http.Handler {
 			a.problem(w, r, err)
 			return
 		}
-		h := w.Header()
-		if h.Get("Cache-Control") == "" {
-			h["Cache-Control"] = noStore
-		}
-		h["X-Content-Type-Options"] = noSniff
 		if out == (handled{}) {
 			return
 		}
@@ -182,14 +185,42 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	} else {
 		p.RetryAt = time.Time{}
 	}
-	if e.Code == grantway.Forbidden {
-		h.Set("WWW-Authenticate", issuer.Challenge(err))
+	if challenge := issuer.Challenge(err); challenge != "" {
+		h.Set("WWW-Authenticate", challenge)
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	h["X-Content-Type-Options"] = noSniff
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(p)
+}
+
+// checkURL refuses what is not text, which no database would store or look for: bytes
+// that are not UTF-8, and NUL.
+func checkURL(u *url.URL) error {
+	if !isText(u.Path) {
+		return grantway.Errorf(grantway.NotFound, "there is nothing at this path")
+	}
+	if u.RawQuery == "" {
+		return nil
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return grantway.Errorf(grantway.Malformed, "the query of the URL is not well-formed")
+	}
+	for _, values := range query {
+		if !isText(strings.Join(values, "")) {
+			return grantway.Errorf(grantway.Malformed, "the query of the URL is not UTF-8 text")
+		}
+	}
+	return nil
+}
+
+func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
+// wrong is the error of one wrong field.
+func wrong(pointer, format string, args ...any) error {
+	return &grantway.Error{Code: grantway.Invalid, Message: "a field is wrong", Fields: []grantway.Field{{Pointer: pointer, Detail: fmt.Sprintf(format, args...)}}}
 }
 
 // decode reads a JSON body strictly into v: one value, known fields only. An empty body
@@ -199,11 +230,8 @@ func decode(r *http.Request, v any, optional bool) error {
 	if err != nil {
 		return err
 	}
-	if len(bytes.TrimSpace(body)) == 0 {
-		if optional {
-			return nil
-		}
-		return grantway.Errorf(grantway.Malformed, "the body is empty; it must be a JSON object")
+	if optional && len(bytes.TrimSpace(body)) == 0 {
+		return nil
 	}
 	return decodeJSON(body, v)
 }
@@ -212,7 +240,8 @@ func readBody(r *http.Request) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil, nil
 	}
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" && kind != "application/merge-patch+json" {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" && kind != "application/merge-patch+json" {
 		return nil, grantway.Errorf(grantway.UnsupportedMedia, "the body must be JSON, with Content-Type: application/json")
 	}
 	body, err := io.ReadAll(r.Body)
@@ -227,6 +256,12 @@ func readBody(r *http.Request) ([]byte, error) {
 }
 
 func decodeJSON(body []byte, v any) error {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return grantway.Errorf(grantway.Malformed, "the body is empty; it must be a JSON object")
+	}
+	if !utf8.Valid(body) {
+		return grantway.Errorf(grantway.Malformed, "the body is not UTF-8")
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
@@ -238,33 +273,41 @@ func decodeJSON(body []byte, v any) error {
 	}
 	var known *grantway.Error
 	var kind *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &kind):
-		return &grantway.Error{Code: grantway.Invalid, Message: "a field is wrong", Fields: []grantway.Field{{
-			Pointer: "/" + strings.ReplaceAll(kind.Field, ".", "/"), Detail: "must be " + describeType(kind.Type.Kind().String()) + ", not " + kind.Value}}}
+		var names []string
+		if kind.Field != "" {
+			names = strings.Split(kind.Field, ".")
+		}
+		got, _, _ := strings.Cut(kind.Value, " ") // a number is followed by its digits
+		return wrong(grantway.Pointer(names...), "must be %s, not %s", describeType(kind.Type.Kind()), got)
+	case errors.As(err, &syntax): // its text repeats one character of the body at most
+		return grantway.Errorf(grantway.Malformed, "the body is not JSON: %v", syntax)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return grantway.Errorf(grantway.Malformed, "the body is not JSON: it ends too early")
 	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return &grantway.Error{Code: grantway.Invalid, Message: "a field is wrong", Fields: []grantway.Field{{
-			Pointer: "/" + strings.Trim(name, `"`), Detail: "is not a known field"}}}
+	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		if name, err := strconv.Unquote(quoted); err == nil {
+			return wrong(grantway.Pointer(name), "is not a known field")
+		}
 	}
-	// The text of a syntax error names a character of the body at most.
-	return &grantway.Error{Code: grantway.Malformed, Message: "the body is not JSON: " + strings.TrimPrefix(err.Error(), "json: ")}
+	// What is left are the errors of time.Time, which repeat the value.
+	return grantway.Errorf(grantway.Malformed, "a time in the body is not one such as 2027-01-31T12:00:00Z")
 }
 
-func describeType(kind string) string {
+func describeType(kind reflect.Kind) string {
 	switch kind {
-	case "string":
+	case reflect.String:
 		return "a string"
-	case "map", "struct":
+	case reflect.Map, reflect.Struct:
 		return "an object"
-	case "slice":
+	case reflect.Slice:
 		return "a list"
-	case "bool":
-		return "true or false"
 	}
-	return "a number"
+	return "a whole number"
 }
 
 // limitOf reads the query parameter limit: 100 when absent, at most 1,000.
@@ -275,7 +318,7 @@ func limitOf(r *http.Request) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > 1000 {
-		return 0, &grantway.Error{Code: grantway.Invalid, Message: "a query parameter is wrong", Fields: []grantway.Field{{Pointer: "/limit", Detail: "must be a whole number from 1 to 1000"}}}
+		return 0, wrong("/limit", "must be a whole number from 1 to 1000")
 	}
 	return n, nil
 }
@@ -288,11 +331,20 @@ func ifMatch(r *http.Request) (int64, error) {
 	if text == "" || text == "*" {
 		return 0, nil
 	}
-	unquoted, err := strconv.Unquote(strings.TrimPrefix(text, "W/"))
-	if err == nil {
-		if version, err := strconv.ParseInt(unquoted, 10, 64); err == nil && version > 0 {
-			return version, nil
+	quoted := strings.TrimPrefix(text, "W/") // a proxy that compresses puts it there
+	version, err := strconv.ParseInt(strings.Trim(quoted, `"`), 10, 64)
+	if err != nil || version <= 0 || quoted != etag(version) {
+		return 0, grantway.Errorf(grantway.PreconditionFailed, "If-Match is not an ETag that this hub made")
+	}
+	return version, nil
+}
+
+// notModified says whether If-None-Match names the version, by weak comparison (RFC 9110 section 13.1.2).
+func notModified(r *http.Request, version int64) bool {
+	for tag := range strings.SplitSeq(strings.Join(r.Header.Values("If-None-Match"), ","), ",") {
+		if tag = strings.TrimSpace(tag); tag == "*" || strings.TrimPrefix(tag, "W/") == etag(version) {
+			return true
 		}
 	}
-	return 0, grantway.Errorf(grantway.PreconditionFailed, "If-Match is not an ETag that this hub made")
+	return false
 }

@@ -1,9 +1,10 @@
 package api
 
 import (
-	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"strings"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
@@ -23,8 +24,8 @@ func (a *API) createCredential(w http.ResponseWriter, r *http.Request, who acces
 		return nil, err
 	}
 	key := r.Header.Get("Idempotency-Key")
-	if len(key) > 255 {
-		return nil, grantway.Errorf(grantway.Malformed, "the Idempotency-Key header must be at most 255 bytes")
+	if len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, grantway.Errorf(grantway.Malformed, "the Idempotency-Key header must be at most 255 printable ASCII characters")
 	}
 	c, err := a.Broker.Create(r.Context(), who, c, key)
 	if err != nil {
@@ -41,9 +42,9 @@ func (a *API) getCredential(w http.ResponseWriter, r *http.Request, who access.C
 		return nil, err
 	}
 	w.Header().Set("ETag", etag(c.Version))
-	if r.Header.Get("If-None-Match") == etag(c.Version) {
+	if notModified(r, c.Version) {
 		w.WriteHeader(http.StatusNotModified)
-		return nil, nil
+		return handled{}, nil
 	}
 	return c, nil
 }
@@ -57,15 +58,12 @@ func (a *API) replaceCredential(w http.ResponseWriter, r *http.Request, who acce
 	if err != nil {
 		return nil, err
 	}
-	if c.Name == "" {
-		c.Name = old.Name
-	}
 	return a.saveCredential(w, r, who, old, c)
 }
 
 func (a *API) changeCredential(w http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
-	var patch map[string]json.RawMessage
-	if err := decode(r, &patch, false); err != nil {
+	patch, err := readBody(r)
+	if err != nil {
 		return nil, err
 	}
 	old, err := a.Broker.Get(r.Context(), who, r.PathValue("name"))
@@ -102,37 +100,37 @@ func (a *API) saveCredential(w http.ResponseWriter, r *http.Request, who access.
 
 // merge applies a merge patch (RFC 7396) to old. An input is replaced whole, since the
 // members of a value have no meaning on their own; null removes it.
-func merge(old grantway.Credential, patch map[string]json.RawMessage) (grantway.Credential, error) {
-	var inputs grantway.Inputs
-	if raw, ok := patch["inputs"]; ok {
-		if err := decodeJSON(raw, &inputs); err != nil {
-			return old, err
-		}
-		delete(patch, "inputs")
-	}
-	for member, raw := range patch {
-		if bytes.Equal(bytes.TrimSpace(raw), []byte("null")) {
-			patch[member] = json.RawMessage(`""`)
-		}
-	}
-	rest, err := json.Marshal(patch)
-	if err != nil {
-		return old, err
-	}
+func merge(old grantway.Credential, patch []byte) (grantway.Credential, error) {
 	c := old
-	if err := decodeJSON(rest, &c); err != nil {
+	c.Inputs = nil
+	if err := decodeJSON(patch, &c); err != nil {
 		return old, err
 	}
-	c.Inputs = make(grantway.Inputs, len(old.Inputs)+len(inputs))
-	for key, value := range old.Inputs {
-		c.Inputs[key] = value
+	var members map[string]json.RawMessage
+	if err := decodeJSON(patch, &members); err != nil {
+		return old, err
 	}
-	for key, value := range inputs {
-		c.Inputs[key] = value
+	if members == nil {
+		return old, wrong("", "must be an object, not null")
 	}
-	if c.Name == "" {
-		c.Name = old.Name
+	inputs := maps.Clone(old.Inputs)
+	for member, value := range members {
+		if string(value) != "null" {
+			continue
+		}
+		switch strings.ToLower(member) { // as encoding/json takes it
+		case "name":
+			c.Name = ""
+		case "description":
+			c.Description = ""
+		case "division":
+			c.Division = ""
+		case "inputs":
+			clear(inputs)
+		}
 	}
+	maps.Copy(inputs, c.Inputs)
+	c.Inputs = inputs
 	return c, nil
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *API) listStores(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
-	if err := who.CheckSomewhere(access.ReadStore); err != nil {
+	if err := a.Audit.RequireSomewhere(r.Context(), who, access.ReadStore, grantway.Event{Action: access.ReadStore.String()}); err != nil {
 		return nil, err
 	}
 	page := grantway.Page[grantway.SecretStore]{Items: a.Secrets.List()}
@@ -81,20 +81,14 @@ func (a *API) listEvents(_ http.ResponseWriter, r *http.Request, who access.Call
 	}
 	q := r.URL.Query()
 	f := access.Filter{Action: q.Get("action"), Caller: q.Get("caller"), Object: q.Get("object"), Outcome: q.Get("outcome")}
-	var fields []grantway.Field
 	for name, into := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
 		text := q.Get(name)
 		if text == "" {
 			continue
 		}
-		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			fields = append(fields, grantway.Field{Pointer: "/" + name, Detail: "must be a time such as 2027-01-31T12:00:00Z"})
+		if *into, err = time.Parse(time.RFC3339, text); err != nil {
+			return nil, wrong(grantway.Pointer(name), "must be a time such as 2027-01-31T12:00:00Z")
 		}
-		*into = t
-	}
-	if fields != nil {
-		return nil, &grantway.Error{Code: grantway.Invalid, Message: "a query parameter is wrong", Fields: fields}
 	}
 	return a.Audit.List(r.Context(), who, f, q.Get("cursor"), limit)
 }
@@ -137,7 +131,7 @@ func (a *API) metrics(w http.ResponseWriter, r *http.Request, _ access.Caller) (
 		if err != nil {
 			return nil, err
 		}
-		if err := who.Check(access.ReadStatus, access.Everywhere); err != nil {
+		if err := a.Audit.Require(r.Context(), who, access.ReadStatus, access.Everywhere, grantway.Event{Action: "metrics.read"}); err != nil {
 			return nil, err
 		}
 	}

@@ -55,7 +55,7 @@ func (b *Broker) Token(ctx context.Context, who access.Caller, ref grantway.Ref)
 		return nil, err
 	}
 	t, err := b.current(ctx, h, variant, ref.MinLifetime.Duration())
-	if errors.Is(err, errSuperseded) { // somebody saved it meanwhile
+	for try := 0; try < 3 && errors.Is(err, errSuperseded); try++ { // somebody saved it meanwhile
 		if h, err = b.find(ctx, who, ref.Credential, access.UseCredential); err != nil {
 			return nil, err
 		}
@@ -72,11 +72,17 @@ func (b *Broker) Token(ctx context.Context, who access.Caller, ref grantway.Ref)
 func (b *Broker) current(ctx context.Context, h *head, variant string, minLifetime time.Duration) (*grant.Token, error) {
 	key := cacheKey{h.id, h.version, variant}
 	t, err := b.cache.Token(ctx, key, minLifetime)
-	var unresolved *secretError
-	if errors.As(err, &unresolved) {
+	switch {
+	case err == nil:
+	case errors.As(err, new(*secretError)):
 		// Nobody was asked for a token, so there is nothing to be patient about: the next
 		// call looks into the secret store again.
 		b.cache.Drop(key, "")
+	case b.rotated(ctx, h, variant):
+		if err := b.endBackOff(ctx, h); err != nil {
+			b.databaseAway(err)
+		}
+		return b.cache.Token(ctx, key, minLifetime)
 	}
 	return t, err
 }
@@ -124,7 +130,7 @@ func (b *Broker) drop(ctx context.Context, h *head, fingerprint string) error {
 			WHERE credential_id = $1 AND ($2 = '' OR fingerprint = $2)`, h.id, fingerprint); err != nil {
 			return fmt.Errorf("forget token of credential %s: %w", h.name, err)
 		}
-		tx.Changed(topicToken, h.id+" "+fingerprint)
+		tx.Changed(topicToken, h.id+" "+fingerprint+" "+b.replica)
 		return nil
 	})
 	b.dropInMemory(h.id, fingerprint) // also when the database is away
@@ -135,6 +141,27 @@ func (b *Broker) dropInMemory(id, fingerprint string) {
 	for key := range b.cache.All() {
 		if key.id == id {
 			b.cache.Drop(key, fingerprint)
+		}
+	}
+}
+
+// endBackOff lets every replica ask again for what could not be had of a credential,
+// because whatever was wrong has been put right.
+func (b *Broker) endBackOff(ctx context.Context, h *head) error {
+	b.endBackOffInMemory(h.id)
+	return b.write(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE token SET failure = '', retry_at = 0 WHERE credential_id = $1 AND failure <> ''`, h.id); err != nil {
+			return fmt.Errorf("end the back-off of credential %s: %w", h.name, err)
+		}
+		tx.Changed(topicRepaired, h.id+" "+b.replica)
+		return nil
+	})
+}
+
+func (b *Broker) endBackOffInMemory(id string) {
+	for key, state := range b.cache.All() {
+		if key.id == id && state.Failure != nil && state.Token == nil {
+			b.cache.Drop(key, "")
 		}
 	}
 }
@@ -159,28 +186,33 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 		return nil, err
 	}
 	lease, t, err := b.acquire(ctx, h, rec, key, want)
+	if errors.As(err, new(*secretError)) && !h.unresolved.Swap(true) {
+		b.Log.Warn("no token", "credential", h.name, "error", err)
+		b.storeFailure(ctx, h, lease, err)
+	}
 	if t != nil || err != nil {
 		return t, err
 	}
 	defer lease.end()
+	h.unresolved.Store(false)
 	began := time.Now()
 	ctx, span := b.Tracer.Start(ctx, "fetch token", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("credential", h.name)))
 	defer span.End()
-	t, promote, err := b.ask(ctx, h, rec, key.variant)
+	t, promote, err := b.ask(ctx, h, lease.values)
+	stored := context.WithoutCancel(ctx) // an outcome is of use to others after a stop
+	if err != nil && ctx.Err() != nil {
+		lease.release(stored)
+		return nil, err
+	}
 	h.usage.count(err)
 	if err != nil {
 		span.SetStatus(codes.Error, string(classOf(err)))
-	}
-	if errors.As(err, new(*secretError)) {
-		return nil, err
-	}
-	if err != nil {
 		b.Log.Warn("no token", "credential", h.name, "error", err, "took", time.Since(began))
-		b.storeFailure(ctx, h, lease, err)
+		b.storeFailure(stored, h, lease, err)
 		return nil, err
 	}
 	if promote {
-		if renewed, err := b.promote(ctx, h); err != nil {
+		if renewed, err := b.promote(stored, h); err != nil {
 			b.Log.Error("the next client secret works, but was not promoted", "credential", h.name, "error", err)
 		} else {
 			key.version = renewed.version
@@ -188,7 +220,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 			b.cache.Put(key, t)
 		}
 	}
-	b.storeToken(ctx, h, lease, t)
+	b.storeToken(stored, h, lease, t)
 	return t, nil
 }
 
@@ -202,13 +234,12 @@ func (b *Broker) recordOf(ctx context.Context, h *head) (*record, error) {
 	c, r, err := b.read(ctx, h.id)
 	if err != nil {
 		var e *grantway.Error
-		if errors.As(err, &e) {
-			return nil, errSuperseded
+		if !errors.As(err, &e) {
+			b.databaseAway(err)
+			return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the database is not reachable and this token is not in memory", Err: err}
 		}
-		b.databaseAway(err)
-		return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the database is not reachable and this token is not in memory", Err: err}
 	}
-	if c.Version != h.version {
+	if c.Version != h.version { // or it is gone
 		if err := b.credentialChanged(ctx, h.id); err != nil {
 			return nil, err
 		}
@@ -220,26 +251,42 @@ func (b *Broker) recordOf(ctx context.Context, h *head) (*record, error) {
 
 // ask makes the token request. When the provider refuses the client, the next secret is
 // tried; promote says that it works.
-func (b *Broker) ask(ctx context.Context, h *head, rec *record, variant string) (t *grant.Token, promote bool, err error) {
-	values, err := b.values(ctx, h.id, rec, variant)
-	if errors.As(err, new(*sealError)) { // the data key was rotated since the record was read
-		h.record.Store(nil)
-		if rec, err = b.recordOf(ctx, h); err == nil {
-			values, err = b.values(ctx, h.id, rec, variant)
-		}
-	}
-	if err != nil {
-		return nil, false, err
-	}
+func (b *Broker) ask(ctx context.Context, h *head, values connector.Values) (t *grant.Token, promote bool, err error) {
 	t, err = b.askOnce(ctx, h, values)
 	var refused *grant.Error
-	if errors.As(err, &refused) && refused.Code == "invalid_client" && values.Secrets["next_client_secret"] != "" {
-		values.Secrets["client_secret"] = values.Secrets["next_client_secret"]
-		if next, nextErr := b.askOnce(ctx, h, values); nextErr == nil {
-			return next, true, nil
+	if !errors.As(err, &refused) || refused.Code != "invalid_client" {
+		return t, false, err
+	}
+	if next := values.Secrets["next_client_secret"]; next != "" {
+		retry := values
+		retry.Secrets = maps.Clone(values.Secrets)
+		retry.Secrets["client_secret"] = next
+		if t, nextErr := b.askOnce(ctx, h, retry); nextErr == nil {
+			return t, true, nil
 		}
 	}
-	return t, false, err
+	h.refused.Store(new(digestOf(values)))
+	return nil, false, err
+}
+
+// digestOf tells whether secrets are still the same. It stays in memory.
+func digestOf(v connector.Values) (sum [sha256.Size]byte) {
+	hash := sha256.New()
+	for _, key := range slices.Sorted(maps.Keys(v.Secrets)) {
+		fmt.Fprintf(hash, "%s %d %s", key, len(v.Secrets[key]), string(v.Secrets[key]))
+	}
+	return [sha256.Size]byte(hash.Sum(nil))
+}
+
+// rotated tells whether a secret store holds something else by now than what the provider
+// refused. Then there is no reason to wait.
+func (b *Broker) rotated(ctx context.Context, h *head, variant string) bool {
+	refused, rec := h.refused.Load(), h.record.Load()
+	if refused == nil || rec == nil || !rec.external() {
+		return false
+	}
+	values, err := b.values(ctx, h.id, rec, variant)
+	return err == nil && digestOf(values) != *refused && h.refused.CompareAndSwap(refused, nil)
 }
 
 func (b *Broker) askOnce(ctx context.Context, h *head, values connector.Values) (*grant.Token, error) {

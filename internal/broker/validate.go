@@ -73,12 +73,16 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 func (b *Broker) validated(ctx context.Context, h *head, t *grant.Token, failure error) {
 	key := cacheKey{h.id, h.version, ""}
 	l := &lending{b: b, key: rowKey(key)}
-	if t != nil {
-		b.cache.Drop(key, "") // it works: whoever is waiting need not wait any longer
-		b.cache.Put(key, t)
-		b.storeToken(ctx, h, l, t)
-	} else if failure != nil {
-		b.storeFailure(ctx, h, l, failure)
+	if t == nil {
+		if failure != nil {
+			b.storeFailure(ctx, h, l, failure)
+		}
+		return
+	}
+	b.cache.Put(key, t)
+	b.storeToken(ctx, h, l, t)
+	if err := b.endBackOff(ctx, h); err != nil {
+		b.databaseAway(err)
 	}
 }
 
@@ -212,21 +216,22 @@ func (v *validation) connection(request *grant.Request, began time.Time, at *mar
 
 // accepted reports a token.
 func (v *validation) accepted(request *grant.Request, t *grant.Token, began time.Time) {
-	result, advice := stepOK, ""
+	result, advice := stepOK, []string(nil)
+	warn := func(text string) { result, advice = stepWarning, append(advice, text) }
 	message := fmt.Sprintf("%s token, valid for %s", t.Type, t.Lifetime().Round(time.Second))
 	switch t.ExpirySource {
 	case "jwt":
 		message += " (from the token's exp claim)"
 	case "default":
-		result, advice = stepWarning, "The answer does not say how long the token is valid; the default lifetime is used. Set it if you know better."
+		warn("The answer does not say how long the token is valid; the default lifetime is used. Set it if you know better.")
 	}
 	if t.Scope != "" {
 		message += ", scope " + t.Scope
 	}
 	if missing := grant.MissingScopes(request.Scope, t); missing != nil {
-		result, advice = stepWarning, "Not granted: "+strings.Join(missing, " ")+". Allow the scope for this client at the provider."
+		warn("Not granted: " + strings.Join(missing, " ") + ". Allow the scope for this client at the provider.")
 	}
-	v.step("response", result, began, message+".", advice)
+	v.step("response", result, began, message+".", strings.Join(advice, " "))
 }
 
 // shownClaims are the claims of an access token that help people; others may be personal.

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/grantway/grantway/internal/issuer"
 	"github.com/grantway/grantway/internal/store/storetest"
 )
 
@@ -39,12 +38,11 @@ func BenchmarkAuthenticate(b *testing.B) {
 
 // post calls the token endpoint without a network.
 func post(h http.Handler, from, id, secret string) int {
-	r := httptest.NewRequest(http.MethodPost, "/oauth/token", strings.NewReader(grantBody))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r := newRequest(grantBody)
 	r.Header.Set("Test-From", from)
 	r.Header.Set("Test-Proto", "https")
 	basic(id, secret)(r)
-	w := httptest.NewRecorder()
+	w := newRecorder()
 	h.ServeHTTP(w, r)
 	return w.Code
 }
@@ -86,5 +84,3 @@ func BenchmarkRefusal(b *testing.B) {
 		})
 	}
 }
-
-var _ = issuer.Challenge

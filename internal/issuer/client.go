@@ -24,10 +24,10 @@ const tokenSeconds = 86400
 const stateOwner = "owner"
 
 // EnsureOwner makes the first client of a hub, called "owner", with the role owner in all
-// divisions, in a database that has never had a client; in any other it does nothing, also if all
-// clients have been deleted. keep gets the client with its secret, to put it where its
-// people find it; if it fails, or the program dies, there is no client, and the next call tries again.
-// keep may be called more than once; the last call counts.
+// divisions, in a database that has never had a client; in any other it does nothing, also if
+// all clients have been deleted. keep gets the client with its secret, to put it where its
+// people find it; if it fails, or the program dies, there is no client, and the next call
+// tries again. keep may be called more than once; the last call counts.
 func (i *Issuer) EnsureOwner(ctx context.Context, keep func(grantway.OAuthClient) error) (created bool, err error) {
 	owner := grantway.OAuthClient{Name: "owner", Description: "Made at the first start of the hub",
 		Roles: []grantway.Assignment{{Role: access.Owner, Division: access.Everywhere}}}
@@ -123,9 +123,9 @@ func (i *Issuer) insert(ctx context.Context, tx *store.Tx, who access.Caller, c 
 		Fields: []string{"client_secret", "description", "name", "roles"}, Detail: "secret " + secretID})
 }
 
-// UpdateClient changes the name, the description and the roles of the client with c.ID. What its live
-// tokens may do changes with the roles. Who changes it must be allowed to make it both as it
-// was and as it will be.
+// UpdateClient changes the name, the description and the roles of the client with c.ID. What
+// its live tokens may do changes with the roles. Who changes it must be allowed to make it
+// both as it was and as it will be.
 //
 // Errors are those of CreateClient, or of code NotFound.
 func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway.OAuthClient) (grantway.OAuthClient, error) {
@@ -193,7 +193,8 @@ func (i *Issuer) ResetSecret(ctx context.Context, who access.Caller, id string) 
 	return stored.public(secret), nil
 }
 
-// DeleteClient deletes a client with its secrets and tokens. Errors are of code Forbidden or NotFound.
+// DeleteClient deletes a client with its secrets and tokens. Errors are of code Forbidden or
+// NotFound.
 func (i *Issuer) DeleteClient(ctx context.Context, who access.Caller, id string) error {
 	_, err := i.edit(ctx, who, id, "client.delete", func(tx *store.Tx, _ *client, _ *grantway.Event) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM client WHERE id = $1`, id)
@@ -289,9 +290,9 @@ func (i *Issuer) Client(ctx context.Context, who access.Caller, ref string) (gra
 	return found.public(""), nil
 }
 
-// Clients returns, by name, at most limit of the clients that who may see (0 means 100, at most
-// 1,000). The cursor is "" or Next of the page before. Errors are of code Forbidden or, for a cursor that
-// is not ours, Malformed.
+// Clients returns, by name, at most limit of the clients that who may see (0 means 100, at
+// most 1,000). The cursor is "" or Next of the page before. Errors are of code Forbidden or,
+// for a cursor that is not ours, Malformed.
 func (i *Issuer) Clients(ctx context.Context, who access.Caller, cursor string, limit int) (grantway.Page[grantway.OAuthClient], error) {
 	var page grantway.Page[grantway.OAuthClient]
 	after, err := base64.RawURLEncoding.DecodeString(cursor)
@@ -322,6 +323,18 @@ func (i *Issuer) Clients(ctx context.Context, who access.Caller, cursor string, 
 		page.Next = base64.RawURLEncoding.EncodeToString([]byte(strings.ToLower(page.Items[limit-1].Name)))
 	}
 	return page, nil
+}
+
+// Contents names the clients that hold a role in a division; see access.Divisions.
+func (i *Issuer) Contents(ctx context.Context, tx *store.Tx, division string) (names []string, err error) {
+	err = each(ctx, tx, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		names = append(names, "client "+name)
+		return err
+	}, `SELECT c.name FROM client c
+		WHERE EXISTS (SELECT 1 FROM client_role r WHERE r.client_id = c.id AND r.division = $1) ORDER BY c.name_key LIMIT 10`, division)
+	return names, err
 }
 
 func (i *Issuer) requireRead(ctx context.Context, who access.Caller) error {

@@ -14,8 +14,9 @@ const grantClientCredentials = "client_credentials"
 // clientCredentials is the client credentials grant (RFC 6749 section 4.4): a client gets
 // a token for itself. There is no refresh token (section 4.4.3).
 //
-// A scope is a list of permissions, by which the client asks for a token that may do less than its
-// roles allow. Without one the token may do all that they allow, at any time: also when they change.
+// A scope is a list of permissions, by which the client asks for a token that may do less
+// than its roles allow. Without one the token may do all that they allow, at any time: also
+// when they change.
 func (i *Issuer) clientCredentials(ctx context.Context, r *http.Request, from netip.Addr, f form) (*tokenResponse, *oauthError) {
 	c, secretID, failure := i.authenticate(ctx, r, from, f)
 	if failure != nil {

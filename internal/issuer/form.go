@@ -17,11 +17,12 @@ type form struct {
 
 func (f form) get(name string) string { return f.values[name] }
 
-// repeatable are the parameters that may come more than once (RFC 8707 section 2, RFC 8693 section 2.1).
+// repeatable are the parameters that may come more than once (RFC 8707 section 2, RFC 8693
+// section 2.1).
 func repeatable(name string) bool { return name == "resource" || name == "audience" }
 
-// parseForm reads an application/x-www-form-urlencoded body. It is stricter than
-// net/url: what it does not understand it refuses, because two readers of one request must not differ.
+// parseForm reads an application/x-www-form-urlencoded body. It is stricter than net/url:
+// what it does not understand it refuses, because two readers of one request must not differ.
 func parseForm(body string) (form, *oauthError) {
 	f := form{values: map[string]string{}, many: map[string][]string{}}
 	for pair := range strings.SplitSeq(body, "&") {
@@ -65,8 +66,9 @@ func secretIn(query string) bool {
 	return false
 }
 
-// parseBasic reads the value of an Authorization header of the scheme Basic. Id and secret are
-// form-encoded each, within the encoding of the scheme (RFC 6749 section 2.3.1); ok is false if they are not.
+// parseBasic reads the value of an Authorization header of the scheme Basic. Id and secret
+// are form-encoded each, within the encoding of the scheme (RFC 6749 section 2.3.1); ok is
+// false if they are not.
 func parseBasic(header string) (id, secret string, ok bool) {
 	scheme, encoded, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Basic") {

@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/grantway/grantway"
@@ -156,7 +158,7 @@ func (h *hub) exec(clientID, query string, args ...any) {
 	}
 }
 
-// rows counts the rows of a query.
+// count returns the one number that a query gives.
 func (h *hub) count(query string, args ...any) (n int) {
 	h.t.Helper()
 	if err := h.store.Read().QueryRowContext(h.t.Context(), query, args...).Scan(&n); err != nil {
@@ -252,4 +254,48 @@ func ok(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+var owner = access.Hub()
+
+// trail returns the events of an action, newest first.
+func (h *hub) trail(action string) []grantway.Event {
+	h.t.Helper()
+	page, err := h.audit.List(h.t.Context(), owner, access.Filter{Action: action}, "", 0)
+	ok(h.t, err)
+	return page.Items
+}
+
+// newRequest and newRecorder are for calling the handler without a network.
+func newRequest(body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/oauth/token", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.RemoteAddr = "127.0.0.1:1"
+	return r
+}
+
+func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
+
+// fill gets as many tokens for c as make a crowd.
+func fill(h *hub, c grantway.OAuthClient) {
+	h.t.Helper()
+	handler := h.Handler()
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range issuer.Crowd / 10 {
+				if got := post(handler, "127.0.0.1", c.ID, c.Secret); got != http.StatusOK {
+					h.t.Errorf("got %d", got)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func base64Of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+func sha256Of(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }

@@ -53,8 +53,8 @@ func (i *Issuer) countTokens(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// issue makes a token for c, whose secret has this id. It returns errRefused when the client or the secret
-// is no longer good.
+// issue makes a token for c, whose secret has this id. It returns errRefused when the client
+// or the secret is no longer good.
 func (i *Issuer) issue(ctx context.Context, c *client, secretID string, only access.Permissions) (grant.Secret, time.Duration, error) {
 	e := i.clients.entry(c.ID)
 	text := newSecret(tokenPrefix)
@@ -85,7 +85,7 @@ type tokenRow struct {
 type ledger struct {
 	store   *store.Store
 	waiting chan *waitingToken
-	insert  map[int]string // SQL that inserts so many rows
+	insert  [manyRows + 1]string // SQL that inserts so many rows
 }
 
 type waitingToken struct {
@@ -106,7 +106,9 @@ var errRefused = errors.New("the client or its secret is no longer good")
 func (l *ledger) init(s *store.Store) {
 	l.store = s
 	l.waiting = make(chan *waitingToken, maxBatch)
-	l.insert = map[int]string{1: insertTokens(1), manyRows: insertTokens(manyRows)}
+	for n := 1; n <= manyRows; n++ {
+		l.insert[n] = insertTokens(n)
+	}
 }
 
 // add writes one row, and returns when it is durable.
@@ -148,24 +150,27 @@ func (l *ledger) run(ctx context.Context) {
 	}
 }
 
-// write writes batch in one transaction. If that fails it tries each on its own, so that
-// one token of a client that is being deleted does not spoil the others.
+// write writes batch in one transaction, and tells those who wait. On PostgreSQL a client
+// that is deleted at the same moment breaks the transaction off; in the next attempt it
+// is gone, and only its own tokens are refused.
 func (l *ledger) write(ctx context.Context, batch []*waitingToken) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
 	var written map[string]bool // hashes
-	err := l.store.Write(ctx, func(tx *store.Tx) error {
-		written = make(map[string]bool, len(batch))
-		for rows := range slices.Chunk(batch, manyRows) {
-			if err := l.writeRows(ctx, tx, rows, written); err != nil {
-				return err
+	var err error
+	for range 3 {
+		err = l.store.Write(ctx, func(tx *store.Tx) error {
+			written = make(map[string]bool, len(batch))
+			for rows := range slices.Chunk(batch, manyRows) {
+				if err := l.writeRows(ctx, tx, rows, written); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err == nil {
+			break
 		}
-		return nil
-	})
-	if err != nil && len(batch) > 1 {
-		for _, w := range batch {
-			l.write(ctx, []*waitingToken{w})
-		}
-		return
 	}
 	for _, w := range batch {
 		if err == nil && !written[w.hash] {
@@ -177,23 +182,16 @@ func (l *ledger) write(ctx context.Context, batch []*waitingToken) {
 }
 
 func (l *ledger) writeRows(ctx context.Context, tx *store.Tx, rows []*waitingToken, written map[string]bool) error {
-	size := 1
-	if len(rows) > 1 {
-		size = manyRows
-	}
-	args := make([]any, 0, size*5)
+	args := make([]any, 0, len(rows)*5)
 	for _, w := range rows {
 		args = append(args, w.hash, w.secret, w.scope, w.issuedAt, w.expiresAt)
-	}
-	for len(args) < size*5 {
-		args = append(args, "", "", "", int64(0), int64(0)) // no secret has this id, so it inserts nothing
 	}
 	return each(ctx, tx, func(row *sql.Rows) error {
 		var hash string
 		err := row.Scan(&hash)
 		written[hash] = true
 		return err
-	}, l.insert[size], args...)
+	}, l.insert[len(rows)], args...)
 }
 
 // insertTokens is the SQL that inserts n rows and returns the hashes of those that it inserted. It

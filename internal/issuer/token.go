@@ -41,7 +41,8 @@ type tokenResponse struct {
 	Scope       string `json:"scope"`
 }
 
-// Handler serves /oauth/token, the token endpoint (RFC 6749 section 3.2). Everything else is not found.
+// Handler serves /oauth/token, the token endpoint (RFC 6749 section 3.2). Everything else is
+// not found.
 func (i *Issuer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/oauth/token", func(w http.ResponseWriter, r *http.Request) {

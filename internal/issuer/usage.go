@@ -3,6 +3,8 @@ package issuer
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,22 +55,24 @@ func (i *Issuer) recordUsage(ctx context.Context) error {
 	uses := i.usage.uses
 	i.usage.uses = nil
 	i.usage.mu.Unlock()
-	if len(uses) == 0 {
-		return nil
-	}
-	err := i.Store.Write(ctx, func(tx *store.Tx) error {
-		for k, n := range uses {
-			if err := i.recordUse(ctx, tx, k, n); err != nil {
-				return err
+	for chunk := range slices.Chunk(slices.Collect(maps.Keys(uses)), 500) { // others get their turn
+		err := i.Store.Write(ctx, func(tx *store.Tx) error {
+			for _, k := range chunk {
+				if err := i.recordUse(ctx, tx, k, uses[k]); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			for k, n := range uses {
+				i.usage.add(k, n)
+			}
+			return fmt.Errorf("use of clients: %w", err)
 		}
-		return nil
-	})
-	if err != nil {
-		for k, n := range uses {
-			i.usage.add(k, n)
+		for _, k := range chunk {
+			delete(uses, k)
 		}
-		return fmt.Errorf("use of clients: %w", err)
 	}
 	return nil
 }

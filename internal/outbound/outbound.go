@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -51,7 +52,6 @@ type Guard struct {
 	allow     []netip.Prefix
 	proxy     func(*http.Request) (*url.URL, error)
 	dialer    net.Dialer
-	local     net.Dialer // for the name localhost
 	transport *http.Transport
 }
 
@@ -65,8 +65,6 @@ func New(o Options) *Guard {
 		g.allow = append(g.allow, p)
 	}
 	g.dialer = net.Dialer{Timeout: 10 * time.Second, Resolver: o.Resolver, ControlContext: g.control}
-	g.local = g.dialer
-	g.local.ControlContext = g.controlLocal
 	g.transport = &http.Transport{
 		Proxy:                  g.route,
 		DialContext:            g.dial,
@@ -123,7 +121,7 @@ func (g *Guard) CheckURL(u *url.URL) error {
 			return err
 		}
 	}
-	if u.Scheme == "http" && !(isLocalhost(host) && g.allowsLoopback() || addr.Unmap().IsLoopback()) {
+	if u.Scheme == "http" && !(isLocalhost(host) && slices.ContainsFunc(loopback[:], g.allows) || addr.Unmap().IsLoopback()) {
 		return &Refused{Host: host, Reason: "plain http is only for loopback addresses that --allow-networks includes"}
 	}
 	return nil
@@ -153,17 +151,7 @@ func (g *Guard) CheckAddr(addr netip.Addr) error {
 }
 
 func (g *Guard) allows(addr netip.Addr) bool {
-	for _, p := range g.allow {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
-
-// allowsLoopback tells whether some way of reaching this machine is allowed.
-func (g *Guard) allowsLoopback() bool {
-	return g.allows(netip.IPv6Loopback()) || g.allows(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	return slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // route is the transport's Proxy: it is asked once for every request, whatever connection
@@ -179,14 +167,24 @@ func (g *Guard) route(r *http.Request) (*url.URL, error) {
 	return g.proxy(r)
 }
 
-// dial makes a TCP connection. Whatever the resolver says, localhost is this machine
+// dial makes a TCP connection. It asks no resolver for localhost, which is this machine
 // (RFC 6761 section 6.3): plain http is spoken to it.
 func (g *Guard) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	d := &g.dialer
-	if host, _, _ := net.SplitHostPort(address); isLocalhost(host) {
-		d = &g.local
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || !isLocalhost(host) {
+		return g.dialer.DialContext(ctx, network, address)
 	}
-	return d.DialContext(ctx, network, address)
+	err = g.CheckAddr(loopback[0])
+	for _, addr := range loopback {
+		if !g.allows(addr) {
+			continue
+		}
+		var conn net.Conn
+		if conn, err = g.dialer.DialContext(ctx, network, net.JoinHostPort(addr.String(), port)); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, err
 }
 
 // control is called with the address of each socket right before it connects.
@@ -198,12 +196,8 @@ func (g *Guard) control(_ context.Context, _, address string, _ syscall.RawConn)
 	return g.CheckAddr(to.Addr())
 }
 
-func (g *Guard) controlLocal(ctx context.Context, network, address string, c syscall.RawConn) error {
-	if to, err := netip.ParseAddrPort(address); err == nil && !to.Addr().Unmap().IsLoopback() {
-		return &Refused{Host: "localhost", Addr: to.Addr(), Reason: "the name resolves to " + to.Addr().String() + ", which is not this machine"}
-	}
-	return g.control(ctx, network, address, c)
-}
+// loopback are the addresses of localhost, in the order in which they are tried.
+var loopback = [...]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
 func isLocalhost(host string) bool {
 	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")

@@ -145,7 +145,13 @@ func TestReplicasThatStartAtOnceShareOneKeyset(t *testing.T) {
 func TestWrongKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		right, wrong := newKEK(t), newKEK(t)
+		if used, err := seal.InUse(t.Context(), s); used || err != nil {
+			t.Errorf("a new database has a keyset: %t, %v", used, err)
+		}
 		sealed := mustSeal(t, open(t, s, right), "a", "x")
+		if used, err := seal.InUse(t.Context(), s); !used || err != nil {
+			t.Errorf("the database has no keyset: %t, %v", used, err)
+		}
 		before := keysetRows(t, s)
 		_, err := seal.Open(t.Context(), s, wrong)
 		wantError(t, err, "wrong key", wrong.Source, wrong.ID, right.ID, "nothing was changed")

@@ -21,7 +21,7 @@ const (
 	channel = "grantway"             // of the PostgreSQL notifications
 	period  = 500 * time.Millisecond // of the comparison of versions
 	grace   = 100 * time.Millisecond // for a notification that is under way
-	silence = 50 * time.Millisecond     // on the listening connection, then it is checked
+	silence = 30 * time.Second       // on the listening connection, then it is checked
 	backlog = 1000                   // of keys that wait for one subscriber; more become ""
 )
 
@@ -300,7 +300,9 @@ func (f *feed) versions(ctx context.Context) (map[string]int64, error) {
 
 // connect opens a connection to PostgreSQL that receives notifications.
 func (f *feed) connect(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := pgx.ConnectConfig(ctx, f.store.postgres.Copy())
+	config := f.store.postgres.Copy()
+	config.RuntimeParams["application_name"] += " listen" // tells it apart in pg_stat_activity
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}

@@ -171,7 +171,7 @@ func TestListeningConnectionIsCut(t *testing.T) {
 	url := storetest.Postgres(t)
 	a, b := storetest.Open(t, url), storetest.Open(t, url)
 	heard := subscribe(t, b, "credential")
-	const listening = `FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN grantway'`
+	const listening = `FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'grantway listen' AND state = 'idle' AND query <> ''`
 
 	if n := number(t, a, `SELECT count(pg_terminate_backend(pid)) `+listening); n != 2 {
 		t.Fatalf("cut %d connections, want 2", n)

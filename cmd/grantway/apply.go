@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/connector"
+)
+
+func (c *cli) applyCommand() *cobra.Command {
+	var file string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Make credentials and divisions what a YAML file says",
+		Long: `Create or update the credentials and divisions of a YAML file; what the file does not name
+stays as it is. Everything is checked before anything is written. A secret is best a
+reference into a secret store; one that is left out keeps its stored value.
+
+  kind: credential
+  name: sales
+  description: mail of the sales team
+  inputs:
+    client_id: sales
+    client_secret: {store: env, key: SALES_SECRET}
+    token_endpoint: https://login.example.com/token
+    scopes: mail.read mail.send
+    extra_parameters:
+      - {in: body, name: tenant, value: t1}
+  ---
+  kind: division
+  name: emea`,
+		Args: cobra.NoArgs,
+		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
+			if file == "" {
+				return usagef("apply needs -f FILE; - is standard input")
+			}
+			objects, err := c.readObjects(file)
+			if err != nil {
+				return err
+			}
+			changes, err := plan(ctx, hub, objects)
+			if err != nil {
+				return err
+			}
+			return c.carryOut(ctx, hub, changes, dryRun)
+		}),
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML file; - is standard input")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check everything and say what would be done")
+	return cmd
+}
+
+// change is what becomes of one object.
+type change struct {
+	object
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	Result string `json:"result"` // created, updated, unchanged
+}
+
+// plan compares objects with the hub and finds everything wrong that can be found without
+// writing. Divisions come first, since credentials are in them.
+func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change, error) {
+	slices.SortStableFunc(objects, func(a, b object) int { return -strings.Compare(a.kind, b.kind) })
+	divisions := map[string]grantway.Division{}
+	for d, err := range hub.Divisions(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		divisions[d.Name] = d
+	}
+	var changes []change
+	var fields []grantway.Field
+	for _, o := range objects {
+		one := change{object: o, Kind: o.kind, Name: o.name()}
+		var wrong []grantway.Field
+		if o.kind == kindDivision {
+			one.Result, wrong = compareDivision(divisions, o.division)
+			divisions[o.division.Name] = o.division
+		} else {
+			stored, found, err := find(ctx, hub, o.credential.Name)
+			if err != nil {
+				return nil, err
+			}
+			if d := o.credential.Division; d != "" && divisions[d].Name == "" {
+				wrong = append(wrong, grantway.Field{Pointer: "/division", Detail: "is not a division of the hub, nor of the file"})
+			}
+			one.credential.ID, one.credential.Version = stored.ID, stored.Version
+			result, more := compareCredential(stored, found, o.credential)
+			one.Result, wrong = result, append(wrong, more...)
+		}
+		for _, f := range wrong {
+			fields = append(fields, o.field(f))
+		}
+		changes = append(changes, one)
+	}
+	if fields != nil {
+		return nil, &grantway.Error{Code: grantway.Invalid, Message: "the file cannot be applied as it is; nothing was changed", Fields: fields}
+	}
+	return changes, nil
+}
+
+// The results of a change.
+const (
+	created   = "created"
+	updated   = "updated"
+	unchanged = "unchanged"
+)
+
+func compareDivision(stored map[string]grantway.Division, want grantway.Division) (string, []grantway.Field) {
+	old, found := stored[want.Name]
+	switch {
+	case !found:
+		return created, nil
+	case want.Description != "" && old.Description != want.Description:
+		return "", []grantway.Field{{Pointer: "/description", Detail: "is another one in the hub, and a division's description cannot be changed"}}
+	}
+	return unchanged, nil
+}
+
+// find returns the stored credential of that name, if there is one.
+func find(ctx context.Context, hub *grantway.Client, name string) (grantway.Credential, bool, error) {
+	stored, err := hub.Credential(ctx, name)
+	var e *grantway.Error
+	if errors.As(err, &e) && e.Code == grantway.NotFound {
+		return grantway.Credential{}, false, nil
+	}
+	return stored, err == nil, err
+}
+
+// compareCredential says what a save of want would be, and what is wrong with it.
+func compareCredential(stored grantway.Credential, found bool, want grantway.Credential) (string, []grantway.Field) {
+	def, err := definition(want)
+	if err != nil {
+		return "", []grantway.Field{{Pointer: "/connector", Detail: "is not one that this grantway knows"}}
+	}
+	merged := grantway.Inputs{} // what the hub would store
+	for key, old := range stored.Inputs {
+		if old.Set || old.Ref != nil {
+			merged[key] = old
+		}
+	}
+	same := found && stored.Name == want.Name && stored.Description == want.Description &&
+		stored.Division == division(want) && stored.Connector == def.Name
+	for key, v := range want.Inputs {
+		if isEmpty(v) {
+			delete(merged, key)
+			continue
+		}
+		if in, _ := def.Input(key); in.Type == connector.Scopes {
+			v.Text = strings.Join(strings.Fields(v.Text), " ")
+		}
+		merged[key] = v // a secret that is given as text is never the same: nobody can look
+	}
+	if same && maps.EqualFunc(stored.Inputs, merged, func(a, b grantway.Value) bool { return reflect.DeepEqual(a, b) }) {
+		return unchanged, nil
+	}
+	if found {
+		return updated, def.Check(merged)
+	}
+	return created, def.Check(merged)
+}
+
+func division(c grantway.Credential) string {
+	if c.Division == "" {
+		return grantway.DefaultDivision
+	}
+	return c.Division
+}
+
+func isEmpty(v grantway.Value) bool {
+	return v.Text == "" && v.Ref == nil && !v.Set && len(v.Params) == 0
+}
+
+// carryOut makes the changes in order and prints each. It stops at the first that fails.
+func (c *cli) carryOut(ctx context.Context, hub *grantway.Client, changes []change, dryRun bool) error {
+	var failed error
+	done := 0
+	for ; done < len(changes) && failed == nil && !dryRun; done++ {
+		failed = c.carryOutOne(ctx, hub, changes[done])
+	}
+	if failed != nil {
+		done--
+		if left := len(changes) - done - 1; left > 0 {
+			failed = fmt.Errorf("%w (%d more were not tried)", failed, left)
+		}
+	}
+	if dryRun {
+		done = len(changes)
+	}
+	return errors.Join(c.print(grantway.Page[change]{Items: changes[:done]}, func(p *page) {
+		for _, one := range changes[:done] {
+			result := one.Result
+			if dryRun && result != unchanged {
+				result = "would be " + result
+			}
+			p.row(one.Kind, one.Name, result)
+		}
+	}), failed)
+}
+
+func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change) (err error) {
+	var saved grantway.Credential
+	switch {
+	case one.Result == unchanged:
+	case one.kind == kindDivision:
+		_, err = hub.CreateDivision(ctx, one.division)
+	case one.Result == created:
+		saved, err = hub.CreateCredential(ctx, one.credential)
+	default:
+		saved, err = hub.UpdateCredential(ctx, one.credential.ID, one.credential)
+	}
+	if err != nil {
+		return one.locate(err)
+	}
+	for _, w := range saved.Warnings {
+		c.note("warning: %s: %s", one.field(w).Pointer, w.Detail)
+	}
+	return nil
+}
+
+func (c *cli) exportCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "export [NAME…]",
+		Short: "Print credentials and divisions as YAML that apply reads",
+		Long: `Print credentials, all of them if none is named, and divisions as YAML that apply reads again.
+Secrets in secret stores are there as references. Secrets stored in the hub never leave it;
+a comment stands where they would be.`,
+		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
+			var text []byte
+			next := func() {
+				if text != nil {
+					text = append(text, "---\n"...)
+				}
+			}
+			if len(args) == 0 {
+				for d, err := range hub.Divisions(ctx) {
+					if err != nil {
+						return err
+					}
+					if d.Name != grantway.DefaultDivision {
+						next()
+						text = appendDivision(text, d)
+					}
+				}
+			}
+			list, err := c.chosen(ctx, hub, args)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.print(list, nil)
+			}
+			for _, one := range list.Items {
+				if one.Inputs == nil {
+					return grantway.Errorf(grantway.Forbidden, "this client may not read the settings of credential %s", one.Name)
+				}
+				next()
+				text = appendCredential(text, one)
+			}
+			_, err = c.out.Write(text)
+			return err
+		}),
+		ValidArgsFunction: c.credentialNames(1000),
+	}
+}
+
+// chosen reads the named credentials, or all if there are no names.
+func (c *cli) chosen(ctx context.Context, hub *grantway.Client, names []string) (grantway.Page[grantway.Credential], error) {
+	if len(names) == 0 {
+		return collect(hub.Credentials(ctx))
+	}
+	var list grantway.Page[grantway.Credential]
+	for _, name := range names {
+		one, err := hub.Credential(ctx, name)
+		if err != nil {
+			return list, err
+		}
+		list.Items = append(list.Items, one)
+	}
+	return list, nil
+}

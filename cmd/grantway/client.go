@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grantway/grantway"
+)
+
+func (c *cli) clientCommand() *cobra.Command {
+	return group("client", "Manage the OAuth clients that may call the hub", c.clientAdd(), c.clientList(), c.clientRemove())
+}
+
+func (c *cli) clientAdd() *cobra.Command {
+	var roles []string
+	var description string
+	cmd := &cobra.Command{
+		Use:   "add NAME --role ROLE[@DIVISION]",
+		Short: "Register a client and print how it signs in, once",
+		Long: `Register a client and print the environment it signs in with. The secret is shown this once.
+
+Roles: owner (all), administrator (all but deleting credentials and managing keys), designer
+(picks credentials by name), auditor (reads all but tokens), application (gets tokens).
+A role counts in one division, or in all: application@sales, application@*.`,
+		Example: `  grantway client add mailer --role application@sales >mailer.env`,
+		Args:    cobra.ExactArgs(1),
+		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
+			one := grantway.OAuthClient{Name: args[0], Description: description}
+			for _, text := range roles {
+				role, division, found := strings.Cut(text, "@")
+				if !found {
+					division = grantway.DefaultDivision
+				}
+				one.Roles = append(one.Roles, grantway.Assignment{Role: role, Division: division})
+			}
+			if one.Roles == nil {
+				return usagef("a client needs at least one --role")
+			}
+			one, err := hub.CreateOAuthClient(ctx, one)
+			if err != nil {
+				return err
+			}
+			c.note("client %s created; its secret is shown this once", one.Name)
+			return c.print(one, func(p *page) {
+				p.row("GRANTWAY_URL=" + c.hub)
+				p.row("GRANTWAY_CLIENT_ID=" + one.ID)
+				p.row("GRANTWAY_CLIENT_SECRET=" + one.Secret)
+			})
+		}),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().StringArrayVar(&roles, "role", nil, "`ROLE[@DIVISION]`, without a division in home; repeatable")
+	cmd.Flags().StringVar(&description, "description", "", "what the client is")
+	cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"owner@*", "administrator@*", "designer@*", "auditor@*", "application@*"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (c *cli) clientList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List clients",
+		Args:  cobra.NoArgs,
+		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
+			list, err := collect(hub.OAuthClients(ctx))
+			if err != nil {
+				return err
+			}
+			return c.print(list, func(p *page) {
+				p.row("NAME", "ID", "ROLES", "CREATED", "DESCRIPTION")
+				for _, one := range list.Items {
+					var roles []string
+					for _, a := range one.Roles {
+						roles = append(roles, a.Role+"@"+a.Division)
+					}
+					p.row(one.Name, one.ID, strings.Join(roles, ", "), when(one.CreatedAt), one.Description)
+				}
+			})
+		}),
+	}
+}
+
+func (c *cli) clientRemove() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:     "rm NAME|ID",
+		Aliases: []string{"delete"},
+		Short:   "Delete a client; its tokens stop working",
+		Args:    cobra.ExactArgs(1),
+		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
+			one, err := findClient(hub.OAuthClients(ctx), args[0])
+			if err != nil {
+				return err
+			}
+			if err := c.confirm(yes, "client", one.Name); err != nil {
+				return err
+			}
+			if err := hub.DeleteOAuthClient(ctx, one.ID); err != nil {
+				return err
+			}
+			return c.deleted("client", one.Name)
+		}),
+		ValidArgsFunction: complete(c, 1, (*grantway.Client).OAuthClients, func(one grantway.OAuthClient) string { return one.Name }),
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+// findClient finds a client by id, else by name, which more than one may have.
+func findClient(clients iter.Seq2[grantway.OAuthClient, error], ref string) (grantway.OAuthClient, error) {
+	var named []grantway.OAuthClient
+	for one, err := range clients {
+		switch {
+		case err != nil:
+			return one, err
+		case one.ID == ref:
+			return one, nil
+		case one.Name == ref:
+			named = append(named, one)
+		}
+	}
+	switch len(named) {
+	case 0:
+		return grantway.OAuthClient{}, grantway.Errorf(grantway.NotFound, "there is no client %s", ref)
+	case 1:
+		return named[0], nil
+	}
+	return grantway.OAuthClient{}, errors.New("more than one client has the name " + ref + "; give the ID, which list shows")
+}

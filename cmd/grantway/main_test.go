@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/grantway/grantway/grantwaytest"
+	"github.com/grantway/grantway/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"grantway": main,
+		"replace":  replace,
+	})
+}
+
+// replace OLD NEW FILE is the editor of the scripts.
+func replace() {
+	file := os.Args[len(os.Args)-1]
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, bytes.ReplaceAll(text, []byte(os.Args[1]), []byte(os.Args[2])), 0o600)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// TestScripts runs testdata/*.txtar. A script has these commands of its own:
+//
+//	hub start [NAME=VALUE…] [FLAG…]   starts "grantway serve" and waits until it listens; sets HUB
+//	hub stop                          ends it with SIGTERM; it must exit with 0
+//	code N PROGRAM ARG…               runs a program that must exit with N
+//	register ID FILE METHOD           makes the file's first line the secret of a client of the provider
+//	provider down|up|revoke           changes the provider that TOKEN_ENDPOINT and API lead to
+//	provider token|api STATUS         scripts its next answer
+//	requests                          prints the token requests since the last time
+//	postgres                          sets POSTGRES to the URL of an empty database
+//
+// When a script ends, neither the hub's log nor its files may hold a secret or a token.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			s := &scene{env: env, provider: grantwaytest.NewProvider(env.T().(testing.TB))}
+			env.Values[sceneKey{}] = s
+			env.Setenv("TOKEN_ENDPOINT", s.provider.Token.URL)
+			env.Setenv("API", strings.TrimSuffix(s.provider.API.URL, "/"))
+			env.Defer(s.end)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"hub": command(func(s *scene, ts *testscript.TestScript, args []string) error {
+				if args[0] == "stop" {
+					return s.stop()
+				}
+				return s.start(ts, args[1:])
+			}),
+			"code":     command((*scene).code),
+			"register": command((*scene).register),
+			"provider": command((*scene).script),
+			"requests": command((*scene).requests),
+			"postgres": command(func(s *scene, ts *testscript.TestScript, _ []string) error {
+				ts.Setenv("POSTGRES", storetest.EmptyPostgres(s.env.T().(testing.TB)))
+				return nil
+			}),
+		},
+	})
+}
+
+func command(do func(*scene, *testscript.TestScript, []string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg {
+			ts.Fatalf("! does not go with this command")
+		}
+		ts.Check(do(ts.Value(sceneKey{}).(*scene), ts, args))
+	}
+}
+
+type sceneKey struct{}
+
+// scene is what one script has around it.
+type scene struct {
+	env      *testscript.Env
+	provider *grantwaytest.Provider
+	shown    int // token requests that were printed already
+	secrets  []string
+
+	hub *exec.Cmd // nil when it does not run
+	log logBuffer
+}
+
+// start runs a hub in the background until it says that it listens.
+func (s *scene) start(ts *testscript.TestScript, args []string) error {
+	env := append(slices.Clone(s.env.Vars), "GRANTWAY_LOG_FORMAT=json")
+	for len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		env = append(env, args[0])
+		args = args[1:]
+	}
+	hub := exec.Command("grantway", append([]string{"serve", "--listen", "127.0.0.1:0", "--allow-networks", "127.0.0.0/8", "--secret-files", ts.MkAbs("secrets")}, args...)...)
+	hub.Env, hub.Dir = env, ts.MkAbs(".")
+	out, err := hub.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := hub.Start(); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		s.log.add(lines.Bytes())
+		var line struct{ Msg, URL string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "grantway is listening" {
+			s.hub = hub
+			ts.Setenv("HUB", line.URL)
+			s.log.reading.Go(func() {
+				for lines.Scan() {
+					s.log.add(lines.Bytes())
+				}
+			})
+			return nil
+		}
+	}
+	return fmt.Errorf("the hub did not start: %w\n%s", cmp.Or(hub.Wait(), errors.New("it ended")), s.log.text())
+}
+
+// stop ends the hub as an operator would.
+func (s *scene) stop() error {
+	if s.hub == nil {
+		return errors.New("the hub does not run")
+	}
+	hub := s.hub
+	s.hub = nil
+	if err := hub.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	s.log.reading.Wait()
+	if err := hub.Wait(); err != nil {
+		return fmt.Errorf("the hub: %w\n%s", err, s.log.text())
+	}
+	return nil
+}
+
+// end stops the hub and looks for secrets where none may be.
+func (s *scene) end() {
+	t := s.env.T().(testing.TB)
+	if s.hub != nil {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	secrets := append(s.provider.Tokens(), s.secrets...)
+	look := func(where string, text []byte) {
+		for _, secret := range secrets {
+			if bytes.Contains(text, []byte(secret)) {
+				t.Errorf("%s holds the secret %q", where, secret)
+			}
+		}
+	}
+	look("the hub's log", s.log.text())
+	err := filepath.WalkDir(s.env.WorkDir, func(path string, file fs.DirEntry, err error) error {
+		if err != nil || !strings.HasPrefix(file.Name(), "grantway.db") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		look(path, text)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if t.Failed() {
+		t.Logf("log of the hub:\n%s", s.log.text())
+	}
+}
+
+func (s *scene) code(ts *testscript.TestScript, args []string) error {
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	switch {
+	case err == nil && want == 0, errors.As(err, &exit) && exit.ExitCode() == want:
+		return nil
+	case err == nil:
+		err = errors.New("exit status 0")
+	}
+	return fmt.Errorf("%w, want %d", err, want)
+}
+
+func (s *scene) register(ts *testscript.TestScript, args []string) error {
+	secret, _, _ := strings.Cut(ts.ReadFile(args[1]), "\n")
+	s.secrets = append(s.secrets, secret)
+	s.provider.Register(grantwaytest.Client{ID: args[0], Secret: secret, Method: grantwaytest.Method(args[2]), JWT: true})
+	return nil
+}
+
+func (s *scene) script(_ *testscript.TestScript, args []string) error {
+	switch args[0] {
+	case "down":
+		s.provider.Down()
+		return nil
+	case "up":
+		return s.provider.Up()
+	case "revoke":
+		s.provider.Revoke()
+		return nil
+	}
+	status, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	map[string]*grantwaytest.Endpoint{"token": s.provider.Token, "api": s.provider.API}[args[0]].Next(grantwaytest.Status(status))
+	return nil
+}
+
+func (s *scene) requests(ts *testscript.TestScript, _ []string) error {
+	all := s.provider.Token.Requests()
+	for _, r := range all[s.shown:] {
+		fmt.Fprintf(ts.Stdout(), "%s %s\nAuthorization: %s\n%s\n", r.Method, r.Path, r.Header.Get("Authorization"), r.Body)
+	}
+	s.shown = len(all)
+	return nil
+}
+
+// logBuffer gathers what a hub writes.
+type logBuffer struct {
+	reading sync.WaitGroup
+
+	mu    sync.Mutex // guards lines
+	lines []byte
+}
+
+func (b *logBuffer) add(line []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(append(b.lines, line...), '\n')
+}
+
+func (b *logBuffer) text() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.lines)
+}
