@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -173,6 +174,10 @@ func inputText(v grantway.Value) string {
 	case v.Params != nil:
 		text, _ := json.Marshal(v.Params) // a struct of strings always marshals
 		return string(text)
+	}
+	first, rest, more := strings.Cut(strings.TrimSpace(v.Text), "\n")
+	if more {
+		return fmt.Sprintf("%s … and %d more lines", first, strings.Count(rest, "\n")+1)
 	}
 	return v.Text
 }

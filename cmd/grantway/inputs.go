@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -148,8 +149,8 @@ func plainInput(def *connector.Definition, assignment string) (string, grantway.
 	}
 	value := grantway.Text(text)
 	if in.Type == connector.Parameters && text != "" {
-		if err := value.UnmarshalJSON([]byte(text)); err != nil {
-			return "", value, usagef("--input %s: %v", key, err)
+		if json.Unmarshal([]byte(text), &value) != nil || value.Params == nil {
+			return "", value, usagef(`--input %s: must be a list such as [{"in": "body", "name": "tenant", "value": "t1"}]`, key)
 		}
 	}
 	return key, value, nil

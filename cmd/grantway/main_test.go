@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,8 +51,10 @@ func replace() {
 //	hub stop                          ends it with SIGTERM; it must exit with 0
 //	code N PROGRAM ARG…               runs a program that must exit with N
 //	register ID FILE METHOD           makes the file's first line the secret of a client of the provider
-//	provider down|up|revoke           changes the provider that TOKEN_ENDPOINT and API lead to
-//	provider token|api STATUS         scripts its next answer
+//	provider down|up|revoke           changes the provider at PROVIDER, TOKEN_ENDPOINT and API
+//	provider token|api STATUS [URL]   scripts its next answer
+//	as [FILE]                         signs in with the environment in FILE, or as the owner
+//	capture NAME REGEXP               sets NAME to what the group of REGEXP matches in the last output
 //	requests                          prints the token requests since the last time
 //	postgres                          sets POSTGRES to the URL of an empty database
 //
@@ -64,6 +67,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			s := &scene{env: env, provider: grantwaytest.NewProvider(env.T().(testing.TB))}
 			env.Values[sceneKey{}] = s
+			env.Setenv("PROVIDER", s.provider.URL)
 			env.Setenv("TOKEN_ENDPOINT", s.provider.Token.URL)
 			env.Setenv("API", strings.TrimSuffix(s.provider.API.URL, "/"))
 			env.Defer(s.end)
@@ -80,6 +84,8 @@ func TestScripts(t *testing.T) {
 			"register": command((*scene).register),
 			"provider": command((*scene).script),
 			"requests": command((*scene).requests),
+			"as":       command((*scene).as),
+			"capture":  command((*scene).capture),
 			"postgres": command(func(s *scene, ts *testscript.TestScript, _ []string) error {
 				ts.Setenv("POSTGRES", storetest.EmptyPostgres(s.env.T().(testing.TB)))
 				return nil
@@ -232,7 +238,36 @@ func (s *scene) script(_ *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	map[string]*grantwaytest.Endpoint{"token": s.provider.Token, "api": s.provider.API}[args[0]].Next(grantwaytest.Status(status))
+	reply := grantwaytest.Status(status)
+	if len(args) > 2 {
+		reply = grantwaytest.Redirect(status, args[2])
+	}
+	map[string]*grantwaytest.Endpoint{"token": s.provider.Token, "api": s.provider.API}[args[0]].Next(reply)
+	return nil
+}
+
+func (s *scene) as(ts *testscript.TestScript, args []string) error {
+	var text string
+	if len(args) > 0 {
+		text = ts.ReadFile(args[0])
+	}
+	for _, name := range []string{"GRANTWAY_URL", "GRANTWAY_CLIENT_ID", "GRANTWAY_CLIENT_SECRET"} {
+		_, value, _ := strings.Cut(text, name+"=")
+		value, _, _ = strings.Cut(value, "\n")
+		ts.Setenv(name, value)
+		if name == "GRANTWAY_CLIENT_SECRET" && value != "" {
+			s.secrets = append(s.secrets, value)
+		}
+	}
+	return nil
+}
+
+func (s *scene) capture(ts *testscript.TestScript, args []string) error {
+	found := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if found == nil {
+		return fmt.Errorf("no match for %s", args[1])
+	}
+	ts.Setenv(args[0], found[1])
 	return nil
 }
 

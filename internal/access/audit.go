@@ -84,6 +84,15 @@ func (l *Log) Require(ctx context.Context, who Caller, p Permission, division st
 	return err
 }
 
+// RequireSomewhere is who.CheckSomewhere(p) that records a refusal as e.
+func (l *Log) RequireSomewhere(ctx context.Context, who Caller, p Permission, e grantway.Event) error {
+	err := who.CheckSomewhere(p)
+	if err != nil {
+		l.Denied(ctx, who, e)
+	}
+	return err
+}
+
 // Filter selects events. Empty fields select all.
 type Filter struct {
 	Action  string // such as "credential.create"; "credential." and the like select by beginning
@@ -102,8 +111,7 @@ type Filter struct {
 // Errors are of code Forbidden or, for a cursor that is not ours, Malformed.
 func (l *Log) List(ctx context.Context, who Caller, f Filter, cursor string, limit int) (grantway.Page[grantway.Event], error) {
 	var page grantway.Page[grantway.Event]
-	if err := who.CheckSomewhere(ReadAudit); err != nil {
-		l.Denied(ctx, who, grantway.Event{Action: "audit.list"})
+	if err := l.RequireSomewhere(ctx, who, ReadAudit, grantway.Event{Action: "audit.list"}); err != nil {
 		return page, err
 	}
 	if limit <= 0 {
@@ -124,6 +132,7 @@ func (l *Log) List(ctx context.Context, who Caller, f Filter, cursor string, lim
 		before = min(before, cursor)
 	}
 
+	page.Items = []grantway.Event{}
 	divisions, everywhere := who.Divisions(ReadAudit)
 	if everywhere {
 		divisions = []string{Everywhere}

@@ -53,7 +53,8 @@ func (d *Divisions) Create(ctx context.Context, who Caller, division grantway.Di
 		if n, err := r.RowsAffected(); err != nil {
 			return fmt.Errorf("create division %s: %w", division.Name, err)
 		} else if n == 0 {
-			return grantway.Errorf(grantway.Conflict, "there is a division %s already", division.Name)
+			return &grantway.Error{Code: grantway.Conflict, Message: "the division was not made because its name is taken",
+				Fields: []grantway.Field{{Pointer: "/name", Detail: "is taken"}}}
 		}
 		return d.log.Record(ctx, tx, who, event)
 	})

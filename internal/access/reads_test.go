@@ -128,20 +128,36 @@ func TestReadsWithoutDatabase(t *testing.T) {
 	}
 }
 
-// The minute is that of the clock, and Stop writes what is left.
+// Counts are written every minute, and what is left when Reads stops.
 func TestReadsStartStop(t *testing.T) {
 	s := storetest.Open(t, storetest.SQLite(t))
+	written := func(r *Reads) (total int64) {
+		got, err := r.List(t.Context(), Hub(), "mail", "app", time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range got {
+			total += one.Count
+		}
+		return total
+	}
 	synctest.Test(t, func(t *testing.T) {
 		r := NewReads(s, quiet)
 		r.Start()
 		r.Count("app", "mail")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := written(r); n != 1 {
+			t.Errorf("%d reads written after a minute", n)
+		}
+		r.Count("app", "mail")
 		if err := r.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
+		if n := written(r); n != 2 {
+			t.Errorf("%d reads written at the end", n)
+		}
 	})
-	if got, err := NewReads(s, quiet).List(t.Context(), Hub(), "mail", "app", time.Unix(0, 0)); err != nil || len(got) != 1 || got[0].Count != 1 {
-		t.Errorf("got %v, %v", got, err)
-	}
 	if err := NewReads(s, quiet).Stop(t.Context()); err != nil {
 		t.Errorf("never started: %v", err)
 	}

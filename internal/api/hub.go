@@ -81,14 +81,18 @@ func (a *API) listEvents(_ http.ResponseWriter, r *http.Request, who access.Call
 	}
 	q := r.URL.Query()
 	f := access.Filter{Action: q.Get("action"), Caller: q.Get("caller"), Object: q.Get("object"), Outcome: q.Get("outcome")}
+	var fields []grantway.Field
 	for name, into := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
 		text := q.Get(name)
 		if text == "" {
 			continue
 		}
 		if *into, err = time.Parse(time.RFC3339, text); err != nil {
-			return nil, wrong(grantway.Pointer(name), "must be a time such as 2027-01-31T12:00:00Z")
+			fields = append(fields, grantway.Field{Pointer: "/" + name, Detail: "must be a time such as 2027-01-31T12:00:00Z"})
 		}
+	}
+	if fields != nil {
+		return nil, &grantway.Error{Code: grantway.Invalid, Message: "a query parameter is wrong", Fields: fields}
 	}
 	return a.Audit.List(r.Context(), who, f, q.Get("cursor"), limit)
 }

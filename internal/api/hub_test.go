@@ -248,3 +248,6 @@ func (a *answer) problem(t *testing.T, code grantway.Code, pointers ...string) (
 	}
 	return p
 }
+
+// grantClient is the client "app" of the provider with another secret.
+func grantClient(secret string) grantwaytest.Client { return grantwaytest.Client{ID: "app", Secret: secret} }

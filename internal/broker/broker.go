@@ -87,8 +87,10 @@ func (b *Broker) Start() {
 	b.stop = stop
 	b.cancel = append(b.cancel,
 		b.Store.Subscribe(topicCredential, b.credentialChanged),
-		b.Store.Subscribe(topicToken, b.tokenDropped))
+		b.Store.Subscribe(topicToken, b.tokenDropped),
+		b.Store.Subscribe(topicRepaired, b.repaired))
 	b.background.Go(func() { b.sweep(ctx) })
+	b.background.Go(func() { b.watch(ctx) })
 }
 
 // Stop ends background work and waits for it.
@@ -106,10 +108,13 @@ func (b *Broker) Stop(ctx context.Context) error {
 }
 
 // Topics of change notifications. The key of topicCredential is the credential's id, that of
-// topicToken its id and the fingerprint of the dropped token, separated by a space.
+// topicRepaired the id and the replica that says so, that of topicToken the id, the
+// fingerprint of the dropped token and the replica, separated by spaces. A replica has
+// done already what it tells the others, and must not do it again: by then it may have a new token.
 const (
 	topicCredential = "credential"
 	topicToken      = "token"
+	topicRepaired   = "repaired"
 )
 
 func (b *Broker) credentialChanged(ctx context.Context, id string) error {
@@ -124,10 +129,76 @@ func (b *Broker) credentialChanged(ctx context.Context, id string) error {
 	return nil
 }
 
-func (b *Broker) tokenDropped(_ context.Context, key string) error {
-	id, fingerprint, _ := strings.Cut(key, " ")
-	b.dropInMemory(id, fingerprint)
+func (b *Broker) tokenDropped(ctx context.Context, key string) error {
+	if key == "" {
+		return b.compareTokens(ctx)
+	}
+	id, rest, _ := strings.Cut(key, " ")
+	if fingerprint, replica, _ := strings.Cut(rest, " "); replica != b.replica {
+		b.dropInMemory(id, fingerprint)
+	}
 	return nil
+}
+
+// compareTokens drops the tokens of which the table says that they were dropped or replaced,
+// because this replica may not have heard of it. Tokens that are not in the table were
+// fetched while it was away, and stay.
+func (b *Broker) compareTokens(ctx context.Context) error {
+	stored := map[string]string{} // fingerprint by cache key
+	rows, err := b.Store.Read().QueryContext(ctx, `SELECT cache_key, fingerprint FROM token`)
+	if err != nil {
+		return fmt.Errorf("compare tokens: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key, fingerprint string
+		if err := rows.Scan(&key, &fingerprint); err != nil {
+			return fmt.Errorf("compare tokens: %w", err)
+		}
+		stored[key] = fingerprint
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("compare tokens: %w", err)
+	}
+	for key, state := range b.cache.All() {
+		if state.Token == nil {
+			continue
+		}
+		mine := state.Token.Fingerprint()
+		if other, ok := stored[rowKey(key)]; ok && other != mine {
+			b.cache.Drop(key, mine)
+		}
+	}
+	return nil
+}
+
+func (b *Broker) repaired(_ context.Context, key string) error {
+	if id, replica, _ := strings.Cut(key, " "); replica != b.replica {
+		b.endBackOffInMemory(id)
+	}
+	return nil
+}
+
+// watch ends the alarm about the database when it answers again, whether or not a token is
+// needed just then.
+func (b *Broker) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !b.away.Load() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+		if b.Store.Ping(ctx) == nil {
+			b.databaseBack()
+		}
+		cancel()
+	}
 }
 
 // sweep deletes rows that nobody will ask for again.
@@ -163,9 +234,13 @@ func (b *Broker) purge(ctx context.Context, now time.Time) error {
 func (b *Broker) find(ctx context.Context, who access.Caller, ref string, p access.Permission) (*head, error) {
 	h := b.heads.get(ref)
 	if h == nil || !(who.May(access.PickCredential, h.division) || who.May(p, h.division)) {
-		return nil, grantway.Errorf(grantway.NotFound, "there is no credential %q", ref)
+		return nil, noCredential(ref)
 	}
 	return h, b.require(ctx, who, p, h.name, h.division)
+}
+
+func noCredential(ref string) *grantway.Error {
+	return grantway.Errorf(grantway.NotFound, "there is no credential %q", ref)
 }
 
 // require checks that who may do p with the named credential, and puts a refusal into the audit trail.

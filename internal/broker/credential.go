@@ -11,11 +11,9 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/connector"
@@ -27,8 +25,6 @@ import (
 
 // idempotencyLife is how long a repeated create is recognized.
 const idempotencyLife = 24 * time.Hour
-
-var nameRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 // newID returns a sortable random id with a prefix that tells people what it names.
 func newID(kind string) string {
@@ -54,6 +50,7 @@ type draft struct {
 	grantway.Credential
 	def     *connector.Definition
 	secrets map[string]grant.Secret // internal secrets in the clear, kept ones among them
+	kept    map[string]bool         // which of them the caller did not give
 	old     *grantway.Credential    // nil for a new one
 }
 
@@ -68,7 +65,10 @@ func (b *Broker) save(ctx context.Context, who access.Caller, c grantway.Credent
 	warnings, now := d.Warnings, time.Now()
 	var saved grantway.Credential
 	err = b.Store.Write(ctx, func(tx *store.Tx) error {
-		if idem != "" {
+		if idem != "" { // two at once come one after the other
+			if err := tx.Lock(ctx, "idempotency "+who.ID+" "+idem); err != nil {
+				return err
+			}
 			done, err := b.replay(ctx, tx, who, c, idem, &saved)
 			if done || err != nil {
 				return err
@@ -88,6 +88,9 @@ func (b *Broker) save(ctx context.Context, who access.Caller, c grantway.Credent
 			}
 		}
 		saved = d.Credential
+		if saved.UsedBy, err = b.references(ctx, tx, d.ID); err != nil {
+			return err
+		}
 		tx.Changed(topicCredential, d.ID)
 		action := "credential.update"
 		if d.old == nil {
@@ -118,7 +121,8 @@ func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Creden
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{Credential: c, def: def, secrets: map[string]grant.Secret{}}
+	d := &draft{Credential: c, def: def, secrets: map[string]grant.Secret{}, kept: map[string]bool{}}
+	d.UsedBy, d.Warnings = nil, nil // not the caller's to say
 	d.Inputs = maps.Clone(c.Inputs)
 	if d.Inputs == nil {
 		d.Inputs = map[string]grantway.Value{}
@@ -139,7 +143,7 @@ func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Creden
 			return nil, invalid("/connector", "cannot be changed; make a new credential")
 		}
 		if c.Version != 0 && c.Version != old.Version {
-			return nil, staleVersion(old)
+			return nil, staleVersion(old.Name)
 		}
 	}
 	if err := b.require(ctx, who, p, c.Name, c.Division); err != nil {
@@ -158,7 +162,7 @@ func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Creden
 				if err != nil {
 					return nil, fmt.Errorf("credential %s: open %s: %w", c.Name, key, err)
 				}
-				d.secrets[key] = grant.Secret(plain)
+				d.secrets[key], d.kept[key] = grant.Secret(plain), true
 			}
 		case v.Set:
 			delete(d.Inputs, key) // nothing is stored yet, so there is nothing to keep
@@ -175,17 +179,11 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 	wrong := func(pointer, format string, args ...any) {
 		fields = append(fields, grantway.Field{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
 	}
-	switch {
-	case d.Name == "":
-		wrong("/name", "is required")
-	case !nameRule.MatchString(d.Name):
-		wrong("/name", `must be 1 to 100 letters, digits, ".", "_" or "-", and begin with a letter or digit`)
+	if detail := access.WrongName(d.Name); detail != "" {
+		wrong("/name", "%s", detail)
 	}
-	if len(d.Description) > 1024 {
-		wrong("/description", "must be at most 1,024 bytes")
-	}
-	if strings.ContainsFunc(d.Description, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
-		wrong("/description", "must not contain control characters")
+	if detail := access.WrongDescription(d.Description); detail != "" {
+		wrong("/description", "%s", detail)
 	}
 	if known, err := b.divisionExists(ctx, d.Division); err != nil {
 		return nil, err
@@ -270,8 +268,8 @@ func (d *draft) changed() []string {
 		}
 	}
 	for _, in := range d.def.Inputs {
-		_, given := d.secrets[in.Key]
-		if before, now := old.Inputs[in.Key], d.Inputs[in.Key]; !reflect.DeepEqual(before, now) || given && !before.Set {
+		_, secret := d.secrets[in.Key]
+		if given := secret && !d.kept[in.Key]; given || !reflect.DeepEqual(old.Inputs[in.Key], d.Inputs[in.Key]) {
 			names = append(names, in.Key)
 		}
 	}
@@ -321,7 +319,7 @@ func (b *Broker) update(ctx context.Context, tx *store.Tx, d *draft, now time.Ti
 		return fmt.Errorf("update credential %s: %w", d.Name, err)
 	}
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, staleVersion(*d.old))
+		return errors.Join(err, staleVersion(d.old.Name))
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM token WHERE credential_id = $1`, d.ID); err != nil {
 		return fmt.Errorf("update credential %s: %w", d.Name, err)
@@ -366,8 +364,8 @@ func nameTaken(name string) *grantway.Error {
 		Fields: []grantway.Field{{Pointer: "/name", Detail: fmt.Sprintf("%q is taken by another credential (names differ in more than case)", name)}}}
 }
 
-func staleVersion(current grantway.Credential) *grantway.Error {
-	return grantway.Errorf(grantway.PreconditionFailed, "credential %s was changed by somebody else (it is at version %d now); read it again and repeat the change", current.Name, current.Version)
+func staleVersion(name string) *grantway.Error {
+	return grantway.Errorf(grantway.PreconditionFailed, "credential %s has another version than the one to be changed; read it again and repeat the change", name)
 }
 
 // replay looks for an earlier create with the same key.
@@ -437,7 +435,7 @@ func scanCredential(row interface{ Scan(...any) error }) (c grantway.Credential,
 func (b *Broker) read(ctx context.Context, id string) (grantway.Credential, *record, error) {
 	c, err := scanCredential(b.Store.Read().QueryRowContext(ctx, `SELECT `+credentialColumns+` FROM credential WHERE id = $1`, id))
 	if errors.Is(err, sql.ErrNoRows) {
-		return c, nil, grantway.Errorf(grantway.NotFound, "there is no credential %q", id)
+		return c, nil, noCredential(id)
 	}
 	if err != nil {
 		return c, nil, fmt.Errorf("read credential %s: %w", id, err)
@@ -460,6 +458,9 @@ func (b *Broker) read(ctx context.Context, id string) (grantway.Credential, *rec
 }
 
 func (b *Broker) divisionExists(ctx context.Context, name string) (ok bool, err error) {
+	if access.WrongName(name) != "" {
+		return false, nil
+	}
 	err = b.Store.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM division WHERE name = $1)`, name).Scan(&ok)
 	if err != nil {
 		return false, fmt.Errorf("look up division %s: %w", name, err)
@@ -484,9 +485,12 @@ func (b *Broker) Get(ctx context.Context, who access.Caller, ref string) (grantw
 // List returns up to limit credentials after the cursor, by name. Callers who may pick a
 // credential but not read it get its name, description, division and connector only.
 func (b *Broker) List(ctx context.Context, who access.Caller, cursor string, limit int) (grantway.Page[grantway.Credential], error) {
-	var page grantway.Page[grantway.Credential]
-	if err := who.CheckSomewhere(access.PickCredential); err != nil {
+	page := grantway.Page[grantway.Credential]{Items: []grantway.Credential{}}
+	if err := b.Audit.RequireSomewhere(ctx, who, access.PickCredential, grantway.Event{Action: access.PickCredential.String()}); err != nil {
 		return page, err
+	}
+	if cursor != "" && access.WrongName(cursor) != "" {
+		return page, grantway.Errorf(grantway.Malformed, "the cursor is not one that this hub gave out")
 	}
 	divisions, everywhere := who.Divisions(access.PickCredential)
 	// Division names hold no commas, so a list in one string is a set both databases can search.
@@ -504,7 +508,7 @@ func (b *Broker) List(ctx context.Context, who access.Caller, cursor string, lim
 			return page, fmt.Errorf("list credentials: %w", err)
 		}
 		if !who.May(access.ReadCredential, c.Division) {
-			c = grantway.Credential{ID: c.ID, Name: c.Name, Description: c.Description, Division: c.Division, Connector: c.Connector}
+			c = grantway.Credential{ID: c.ID, Name: c.Name, Description: c.Description, Division: c.Division, Connector: c.Connector, Inputs: grantway.Inputs{}}
 		}
 		page.Items = append(page.Items, c)
 	}
@@ -532,12 +536,18 @@ func (b *Broker) Delete(ctx context.Context, who access.Caller, ref string, vers
 		if users != nil {
 			return grantway.Errorf(grantway.Conflict, "credential %s is used by %s; change that first", h.name, strings.Join(users, ", "))
 		}
-		result, err := tx.ExecContext(ctx, `DELETE FROM credential WHERE id = $1 AND ($2 = 0 OR version = $2)`, h.id, version)
+		result, err := tx.ExecContext(ctx, `DELETE FROM credential WHERE id = $1 AND (version = $2 OR $2 = 0)`, h.id, version)
 		if err != nil {
 			return fmt.Errorf("delete credential %s: %w", h.name, err)
 		}
-		if n, err := result.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, staleVersion(grantway.Credential{Name: h.name, Version: h.version}))
+		n, err := result.RowsAffected()
+		switch {
+		case err != nil:
+			return fmt.Errorf("delete credential %s: %w", h.name, err)
+		case n == 0 && version == 0: // somebody was faster
+			return noCredential(ref)
+		case n == 0:
+			return staleVersion(h.name)
 		}
 		tx.Changed(topicCredential, h.id)
 		return b.Audit.Record(ctx, tx, who, grantway.Event{Action: "credential.delete", Object: "credential/" + h.name, Division: h.division})

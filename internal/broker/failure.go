@@ -66,7 +66,10 @@ func describe(err error, now time.Time) (f grantway.Failure, retry time.Time) {
 	f = grantway.Failure{At: now.UTC().Truncate(time.Millisecond), Class: string(classOf(err)), Stage: string(grant.StagePrepare), Message: err.Error()}
 	retry = now.Add(holdTemporary)
 	var e *grant.Error
-	if errors.As(err, &e) {
+	switch {
+	case errors.As(err, new(*secretError)):
+		f.Hint, retry = "Create the key in the secret store, or correct its name.", now
+	case errors.As(err, &e):
 		f.Stage, f.Code, f.Message, f.Hint = string(e.Stage), e.Code, e.Error(), hint(e, nil)
 		switch {
 		case e.RetryAt.After(now):
@@ -81,13 +84,32 @@ func describe(err error, now time.Time) (f grantway.Failure, retry time.Time) {
 	return f, retry
 }
 
-// decodeFailure gives back a failure that another replica stored.
-func decodeFailure(text string) error {
-	var f grantway.Failure
-	if err := json.Unmarshal([]byte(text), &f); err != nil {
+// sharedFailure is a failed token request as the other replicas read it.
+type sharedFailure struct {
+	Stage       grant.Stage `json:"stage"`
+	Class       grant.Class `json:"class"`
+	Status      int         `json:"status,omitempty"`
+	Code        string      `json:"code,omitempty"`
+	Description string      `json:"description,omitempty"`
+	Message     string      `json:"message,omitempty"`
+}
+
+func encodeFailure(f grantway.Failure, cause error) ([]byte, error) {
+	s := sharedFailure{Stage: grant.Stage(f.Stage), Class: grant.Class(f.Class), Message: f.Message}
+	var e *grant.Error
+	if errors.As(cause, &e) {
+		s = sharedFailure{e.Stage, e.Class, e.Status, e.Code, e.Description, e.Message}
+	}
+	return json.Marshal(s)
+}
+
+// decodeFailure gives back a failure that another replica stored, and which holds until retry.
+func decodeFailure(text string, retry time.Time) error {
+	var s sharedFailure
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return fmt.Errorf("stored failure: %w", err)
 	}
-	return &grant.Error{Stage: grant.Stage(f.Stage), Class: grant.Class(f.Class), Message: f.Message}
+	return &grant.Error{Stage: s.Stage, Class: s.Class, Status: s.Status, Code: s.Code, Description: s.Description, Message: s.Message, RetryAt: retry}
 }
 
 // tokenError says to a caller why there is no token.
@@ -108,13 +130,15 @@ func tokenError(h *head, err error) error {
 	case errors.As(err, &failed):
 		e.Message = failed.Error()
 		if hint := hint(failed, nil); hint != "" {
-			e.Message += "; " + hint
+			e.Message += ". " + hint
 		}
 		if failed.Class == grant.Permanent {
 			e.Code = grantway.TokenRefused
 		}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		e.Message = "the token did not come in time"
+	case errors.Is(err, errSuperseded):
+		e.Message = "it is being changed; try again"
 	default:
 		return fmt.Errorf("credential %s: %w", h.name, err)
 	}
@@ -201,7 +225,8 @@ func (row health) status(b *Broker, h *head) grantway.Status {
 		Credential: h.name, LastSuccess: row.lastSuccess, LastError: row.lastFailure,
 		TokenExpiresAt: row.tokenUntil, SecretExpiresAt: h.secretExpiresAt,
 	}
-	if row.failing && row.nextTry.After(now) {
+	current := row.version == h.version // else the row tells of inputs that were changed since
+	if current && row.failing && row.nextTry.After(now) {
 		s.NextTry = row.nextTry
 	}
 	state := b.cache.Peek(cacheKey{h.id, h.version, ""})
@@ -215,11 +240,13 @@ func (row health) status(b *Broker, h *head) grantway.Status {
 		s.TokenExpiresAt = time.Time{}
 	}
 	switch {
+	case !current:
+		s.Health = grantway.NotValidated
 	case row.failing && !s.TokenExpiresAt.IsZero():
 		s.Health = grantway.Degraded
 	case row.failing:
 		s.Health = grantway.Failing
-	case row.version == h.version && !row.lastSuccess.IsZero():
+	case !row.lastSuccess.IsZero():
 		s.Health = grantway.Healthy
 	default:
 		s.Health = grantway.NotValidated

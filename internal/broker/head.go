@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -15,14 +16,17 @@ import (
 )
 
 // head is what has to be known of a credential to serve a token from memory. Heads are
-// immutable but for record, which is filled in when the first token is fetched.
+// immutable but for what is learned when tokens are fetched: the atomic fields.
 type head struct {
 	id, name, division, connector string
 	version                       int64
 	secretExpiresAt               time.Time
 
-	record atomic.Pointer[record]
-	usage  *usage // the same for every version of a credential
+	record     atomic.Pointer[record]
+	unresolved atomic.Bool                       // a secret could not be had, and that was noted
+	refused    atomic.Pointer[[sha256.Size]byte] // digest of the secrets that the provider refused last
+
+	usage *usage // the same for every version of a credential
 }
 
 // record is what a token request needs: kept in memory, secrets still sealed, so that
@@ -30,6 +34,16 @@ type head struct {
 type record struct {
 	inputs map[string]grantway.Value
 	sealed map[string][]byte // by input
+}
+
+// external tells whether some secret lives in a secret store.
+func (r *record) external() bool {
+	for _, v := range r.inputs {
+		if v.Ref != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // usage counts what happened to a credential since the process started.
@@ -60,12 +74,13 @@ func scanHead(row interface{ Scan(...any) error }) (*head, error) {
 	return h, nil
 }
 
-// get finds a head by name or id.
+// get finds a head by id or name: in this order, so that nobody gets at the references to
+// a credential by giving another one its id as name.
 func (s *heads) get(ref string) *head {
-	if h, ok := s.byName.Load(strings.ToLower(ref)); ok {
+	if h, ok := s.byID.Load(ref); ok {
 		return h.(*head)
 	}
-	if h, ok := s.byID.Load(ref); ok {
+	if h, ok := s.byName.Load(strings.ToLower(ref)); ok {
 		return h.(*head)
 	}
 	return nil

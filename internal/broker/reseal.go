@@ -32,7 +32,6 @@ func (b *Broker) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) 
 			return n, fmt.Errorf("seal %s again: %w", c.table, err)
 		}
 	}
-	b.heads.forgetRecords() // they hold values sealed with the old key
 	return n, nil
 }
 
@@ -85,11 +84,4 @@ func (b *Broker) resealColumn(ctx context.Context, s *seal.Sealer, table, column
 		n += changed
 	}
 	return n, nil
-}
-
-// forgetRecords makes the next token request of every credential read its row again.
-func (s *heads) forgetRecords() {
-	for _, h := range s.byID.Range {
-		h.(*head).record.Store(nil)
-	}
 }

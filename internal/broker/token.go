@@ -8,8 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
+	"maps"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -35,7 +38,7 @@ const (
 	leaseBeat = time.Second
 	leasePoll = 50 * time.Millisecond
 
-	maxMinLifetime = 24 * time.Hour
+	maxMinLifetime = 86400 // seconds
 )
 
 // errSuperseded ends a fetch for a version of a credential that is no longer current.
@@ -89,8 +92,8 @@ func (b *Broker) current(ctx context.Context, h *head, variant string, minLifeti
 
 // variantOf is what ref overrides, as part of a cache key.
 func variantOf(ref grantway.Ref) (string, error) {
-	if ref.MinLifetime < 0 || ref.MinLifetime.Duration() > maxMinLifetime {
-		return "", refError("/min_lifetime_seconds", fmt.Sprintf("must be from 0 to %d", int(maxMinLifetime/time.Second)))
+	if ref.MinLifetime < 0 || ref.MinLifetime > maxMinLifetime {
+		return "", refError("/min_lifetime_seconds", fmt.Sprintf("must be from 0 to %d", maxMinLifetime))
 	}
 	if ref.Scope == "" && ref.Audience == "" && ref.Resource == "" {
 		return "", nil
@@ -99,8 +102,13 @@ func variantOf(ref grantway.Ref) (string, error) {
 	if err != nil {
 		return "", refError("/scope", err.Error())
 	}
-	if u, err := url.Parse(ref.Resource); ref.Resource != "" && (err != nil || !u.IsAbs() || u.Fragment != "") {
-		return "", refError("/resource", "must be an absolute URI without fragment (RFC 8707)")
+	if strings.ContainsFunc(ref.Audience, unicode.IsControl) {
+		return "", refError("/audience", "must not contain control characters")
+	}
+	if ref.Resource != "" {
+		if err := grant.CheckResource(ref.Resource); err != nil {
+			return "", refError("/resource", err.Error())
+		}
 	}
 	if len(scope)+len(ref.Audience)+len(ref.Resource) > 8192 {
 		return "", refError("/scope", "with audience and resource must be at most 8,192 bytes")
@@ -119,6 +127,9 @@ func (b *Broker) Invalidate(ctx context.Context, who access.Caller, ref, fingerp
 	h, err := b.find(ctx, who, ref, access.UseCredential)
 	if err != nil {
 		return err
+	}
+	if sum, err := base64.RawURLEncoding.DecodeString(fingerprint); fingerprint != "" && (err != nil || len(sum) != sha256.Size) {
+		return refError("/fingerprint", "is not the fingerprint of a token")
 	}
 	return b.drop(ctx, h, fingerprint)
 }
@@ -158,9 +169,10 @@ func (b *Broker) endBackOff(ctx context.Context, h *head) error {
 	})
 }
 
+// endBackOffInMemory is endBackOff for this replica; "" is all credentials.
 func (b *Broker) endBackOffInMemory(id string) {
 	for key, state := range b.cache.All() {
-		if key.id == id && state.Failure != nil && state.Token == nil {
+		if (id == "" || key.id == id) && state.Failure != nil && state.Token == nil {
 			b.cache.Drop(key, "")
 		}
 	}
@@ -186,7 +198,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 		return nil, err
 	}
 	lease, t, err := b.acquire(ctx, h, rec, key, want)
-	if errors.As(err, new(*secretError)) && !h.unresolved.Swap(true) {
+	if (errors.As(err, new(*secretError)) || errors.As(err, new(*sealError))) && !h.unresolved.Swap(true) {
 		b.Log.Warn("no token", "credential", h.name, "error", err)
 		b.storeFailure(ctx, h, lease, err)
 	}
@@ -319,6 +331,19 @@ type sealError struct {
 func (e *sealError) Error() string { return "open " + e.input + ": " + e.err.Error() }
 func (e *sealError) Unwrap() error { return e.err }
 
+// open opens and resolves the secrets of a credential, reading its record again when the data
+// key was rotated since that was read.
+func (b *Broker) open(ctx context.Context, h *head, rec *record, variant string) (connector.Values, error) {
+	values, err := b.values(ctx, h.id, rec, variant)
+	if errors.As(err, new(*sealError)) {
+		h.record.Store(nil)
+		if rec, err = b.recordOf(ctx, h); err == nil {
+			values, err = b.values(ctx, h.id, rec, variant)
+		}
+	}
+	return values, err
+}
+
 // values opens and resolves the secrets of a credential and applies what a Ref overrides.
 func (b *Broker) values(ctx context.Context, id string, rec *record, variant string) (connector.Values, error) {
 	v := connector.Values{Plain: make(map[string]grantway.Value, len(rec.inputs)), Secrets: map[string]grant.Secret{}}
@@ -361,6 +386,9 @@ func (b *Broker) promote(ctx context.Context, h *head) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Version != h.version {
+		return nil, errSuperseded
+	}
 	c.Inputs["client_secret"] = c.Inputs["next_client_secret"]
 	if sealed, ok := rec.sealed["next_client_secret"]; ok {
 		plain, err := b.Sealer.Open(secretPlace(h.id, "next_client_secret"), sealed)
@@ -386,7 +414,8 @@ type lending struct {
 	b      *Broker
 	key    string
 	holder string
-	end    func() // stops the renewals; nil-safe through acquire
+	end    func()           // stops the renewals; nil-safe through acquire
+	values connector.Values // to ask with
 }
 
 func rowKey(k cacheKey) string {
@@ -400,13 +429,16 @@ func (b *Broker) acquire(ctx context.Context, h *head, rec *record, key cacheKey
 	l := &lending{b: b, key: rowKey(key), holder: b.replica, end: func() {}}
 	for {
 		t, free, err := b.look(ctx, h, rec, l.key, key.variant, want)
-		var shared *grant.Error
-		switch {
-		case t != nil:
-			return l, t, nil
-		case errors.As(err, &shared):
-			return l, nil, err
-		case err == nil && free:
+		if shared := new(*grant.Error); t != nil || errors.As(err, shared) {
+			return l, t, err
+		}
+		if free || err != nil { // it is up to this replica, if the secrets are there
+			var noSecret error
+			if l.values, noSecret = b.open(ctx, h, rec, key.variant); noSecret != nil {
+				return l, nil, noSecret
+			}
+		}
+		if free {
 			if free, err = l.take(ctx, h); err == nil && free {
 				return l, nil, nil
 			}
@@ -419,7 +451,6 @@ func (b *Broker) acquire(ctx context.Context, h *head, rec *record, key cacheKey
 			l.holder = ""
 			return l, nil, nil
 		}
-		b.databaseBack()
 		select {
 		case <-ctx.Done():
 			return l, nil, context.Cause(ctx)
@@ -437,23 +468,27 @@ func (b *Broker) look(ctx context.Context, h *head, rec *record, row, variant st
 	var expires, leased, retry int64
 	err = b.Store.Read().QueryRowContext(ctx, `SELECT sealed, fingerprint, expires_at, lease_until, failure, retry_at FROM token WHERE cache_key = $1`, row).
 		Scan(&sealed, &fingerprint, &expires, &leased, &failure, &retry)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, true, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, false, fmt.Errorf("look up token: %w", err)
+	}
+	b.databaseBack()
+	if err != nil {
+		return nil, true, nil
 	}
 	now := time.Now()
 	if sealed != nil && fingerprint != want.Replace && expires > now.UnixMilli() {
 		t, err := b.openToken(row, sealed)
+		if err == nil {
+			err = b.bind(ctx, h, rec, variant, t)
+		}
 		if err != nil { // as good as no token: the new one replaces it
 			b.Log.Warn("a stored token cannot be used", "credential", h.name, "error", err)
 		} else if left := t.ExpiresAt.Sub(now); left >= min(want.MinLifetime, t.Lifetime()/2) {
-			return t, false, b.bind(ctx, h, rec, variant, t)
+			return t, false, nil
 		}
 	}
 	if failure != "" && retry > now.UnixMilli() {
-		return nil, false, decodeFailure(failure)
+		return nil, false, decodeFailure(failure, fromMillis(retry))
 	}
 	return nil, leased <= now.UnixMilli(), nil
 }
@@ -463,7 +498,7 @@ func (b *Broker) bind(ctx context.Context, h *head, rec *record, variant string,
 	if rec.inputs["dpop"].Text != "true" {
 		return nil
 	}
-	values, err := b.values(ctx, h.id, rec, variant)
+	values, err := b.open(ctx, h, rec, variant)
 	if err != nil {
 		return err
 	}
@@ -512,6 +547,20 @@ func (l *lending) keepAlive(ctx context.Context) {
 	}
 }
 
+// release gives the lease back without an outcome.
+func (l *lending) release(ctx context.Context) {
+	if l.holder == "" {
+		return
+	}
+	err := l.b.write(ctx, func(ctx context.Context, tx *store.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE token SET holder = '', lease_until = 0 WHERE cache_key = $1 AND holder = $2`, l.key, l.holder)
+		return err
+	})
+	if err != nil { // then it runs out
+		l.b.Log.Warn("a lease was not given back", "error", err)
+	}
+}
+
 // storeToken shares t with the other replicas and with this one after a restart. A token
 // that cannot be stored is as good as any, so the error ends in the log.
 func (b *Broker) storeToken(ctx context.Context, h *head, l *lending, t *grant.Token) {
@@ -538,30 +587,35 @@ func (b *Broker) storeToken(ctx context.Context, h *head, l *lending, t *grant.T
 }
 
 // storeFailure shares a failure with the other replicas, so that they do not try as well.
+// While one of them is trying, its outcome counts and not this one.
 func (b *Broker) storeFailure(ctx context.Context, h *head, l *lending, cause error) {
-	f, retry := describe(cause, time.Now())
-	text, err := json.Marshal(f)
-	if err != nil {
+	now := time.Now()
+	f, retry := describe(cause, now)
+	shown, err := json.Marshal(f)
+	shared, sharedErr := encodeFailure(f, cause)
+	if err = errors.Join(err, sharedErr); err != nil {
 		b.Log.Error("failure not stored", "credential", h.name, "error", err)
 		return
 	}
 	err = b.write(ctx, func(ctx context.Context, tx *store.Tx) error {
 		if _, err := tx.ExecContext(ctx, `
-			UPDATE token SET holder = '', lease_until = 0, failure = $2, retry_at = $3 WHERE cache_key = $1`,
-			l.key, string(text), retry.UnixMilli()); err != nil {
+			UPDATE token SET holder = '', lease_until = 0, failure = $2, retry_at = $3
+			WHERE cache_key = $1 AND (holder = $4 OR lease_until <= $5)`,
+			l.key, string(shared), retry.UnixMilli(), l.holder, now.UnixMilli()); err != nil {
 			return err
 		}
-		return b.noteFailure(ctx, tx, h, string(text), retry)
+		return b.noteFailure(ctx, tx, h, string(shown), retry)
 	})
 	b.stored(h, err)
 }
 
 func (b *Broker) stored(h *head, err error) {
-	if err != nil {
+	switch {
+	case err == nil:
+		b.databaseBack()
+	case b.heads.get(h.id) != nil: // else it was deleted meanwhile
 		b.databaseAway(fmt.Errorf("store the outcome of a token request for credential %s: %w", h.name, err))
-		return
 	}
-	b.databaseBack()
 }
 
 // write is a transaction that is given up when the database hangs.

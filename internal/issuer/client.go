@@ -261,11 +261,7 @@ func (i *Issuer) change(ctx context.Context, who access.Caller, event *grantway.
 
 // requireSome checks that who may write clients in some division, before it learns anything.
 func (i *Issuer) requireSome(ctx context.Context, who access.Caller, event grantway.Event) error {
-	err := who.CheckSomewhere(access.WriteClient)
-	if err != nil {
-		i.Audit.Denied(ctx, who, event)
-	}
-	return err
+	return i.Audit.RequireSomewhere(ctx, who, access.WriteClient, event)
 }
 
 // Client returns a client by its id or name, as this replica knows it. Errors are of code
@@ -338,11 +334,7 @@ func (i *Issuer) Contents(ctx context.Context, tx *store.Tx, division string) (n
 }
 
 func (i *Issuer) requireRead(ctx context.Context, who access.Caller) error {
-	err := who.CheckSomewhere(access.ReadClient)
-	if err != nil {
-		i.Audit.Denied(ctx, who, grantway.Event{Action: "client.read"})
-	}
-	return err
+	return i.Audit.RequireSomewhere(ctx, who, access.ReadClient, grantway.Event{Action: "client.read"})
 }
 
 // public is a copy of c for callers, with a secret if that is new.
