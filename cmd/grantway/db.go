@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -77,8 +78,8 @@ func (c *cli) withStore(o *app.Options, beside bool, do func(context.Context, *s
 // openStore opens the database that o and --data name. It does not make one.
 func (c *cli) openStore(ctx context.Context, o *app.Options, beside bool) (*store.Store, error) {
 	o.Data = c.data
-	if o.Database == "" && !exists(o.Data) {
-		return nil, usagef("there is no directory %s; name the data directory of the hub with --data, or its PostgreSQL database with --database", o.Data)
+	if o.Database == "" && !exists(filepath.Join(o.Data, "grantway.db")) {
+		return nil, usagef("there is no database in %s; name the data directory of the hub with --data, or its PostgreSQL database with --database", o.Data)
 	}
 	if beside {
 		*o = o.Beside()

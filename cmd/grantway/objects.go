@@ -111,7 +111,7 @@ func (c *cli) readObjects(path string) ([]object, error) {
 // parseObjects reads the documents of a file and reports all that is wrong in one error,
 // each with its line. Values are not repeated in it: they may be secrets.
 func parseObjects(file string, text []byte) ([]object, error) {
-	r := reader{file: file}
+	r := reader{file: file, names: map[string]string{}}
 	for _, d := range splitDocuments(bytes.TrimPrefix(text, []byte("\ufeff"))) {
 		r.before = d.before
 		tree, err := parser.ParseBytes(d.text, 0, parser.AllowDuplicateMapKey()) // we look for them ourselves
@@ -177,6 +177,7 @@ type reader struct {
 	file    string
 	before  int // lines before the document that is being read
 	objects []object
+	names   map[string]string // where the names that are taken stand, by kind and name
 	fields  []grantway.Field
 	lines   map[string]int // of the document that is being read
 }
@@ -229,14 +230,12 @@ func (r *reader) object(body ast.Node) {
 	} else {
 		o.credential = grantway.Credential{Name: name, Description: description, Division: text("division"), Connector: text("connector"), Inputs: r.inputs(members["inputs"])}
 	}
-	for _, other := range r.objects {
-		if other.kind == o.kind && strings.EqualFold(other.name(), name) && name != "" {
-			r.wrong(line, "/name", "is also the name of the "+o.kind+" at "+other.at(""))
-		}
+	id := o.kind + "/" + strings.ToLower(name)
+	if other, taken := r.names[id]; taken && name != "" {
+		r.wrong(line, "/name", "is also the name of the "+o.kind+" at "+other)
 	}
-	if len(r.fields) == before {
-		r.objects = append(r.objects, o)
-	}
+	r.names[id] = o.at("")
+	r.objects = append(r.objects, o)
 }
 
 func (r *reader) inputs(v any) grantway.Inputs {

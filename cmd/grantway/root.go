@@ -25,6 +25,7 @@ type cli struct {
 	in        *os.File
 	out, errs io.Writer
 	prompt    *term.Terminal // on in and errs; nil before the first prompt
+	unhandle  func()         // makes the next interrupt end the process at once
 
 	data string
 	json bool

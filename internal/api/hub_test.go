@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -192,9 +193,10 @@ func (a *answer) want(t *testing.T, status int) *answer {
 	return a
 }
 
-// into decodes the body, which must be the JSON of v and nothing more.
+// into replaces *v by the body, which must be the JSON of its type and nothing more.
 func (a *answer) into(t *testing.T, v any) {
 	t.Helper()
+	reflect.ValueOf(v).Elem().SetZero()
 	if kind := a.header.Get("Content-Type"); kind != "application/json" {
 		t.Errorf("%s: Content-Type %q, want application/json", a.to, kind)
 	}
@@ -250,4 +252,6 @@ func (a *answer) problem(t *testing.T, code grantway.Code, pointers ...string) (
 }
 
 // grantClient is the client "app" of the provider with another secret.
-func grantClient(secret string) grantwaytest.Client { return grantwaytest.Client{ID: "app", Secret: secret} }
+func grantClient(secret string) grantwaytest.Client {
+	return grantwaytest.Client{ID: "app", Secret: secret}
+}

@@ -254,7 +254,7 @@ func TestRename(t *testing.T) {
 		}
 		h.owner.do(t, "POST", "/v1/credentials/before/token", nil).problem(t, grantway.NotFound)
 		h.owner.do(t, "PATCH", "/v1/credentials/after", object{"name": "AFTER"}).want(t, http.StatusOK) // its own name in another case
-		h.save(t, h.credential("before", nil))                                                         // the old name is free
+		h.save(t, h.credential("before", nil))                                                          // the old name is free
 	})
 }
 

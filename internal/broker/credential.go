@@ -593,6 +593,23 @@ func (b *Broker) references(ctx context.Context, q querier, id string) (users []
 	return users, rows.Err()
 }
 
+// Contents names the credentials that are in a division; see access.Divisions.
+func (b *Broker) Contents(ctx context.Context, tx *store.Tx, division string) (names []string, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT name FROM credential WHERE division = $1 ORDER BY name_key LIMIT 10`, division)
+	if err != nil {
+		return nil, fmt.Errorf("contents of division %s: %w", division, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("contents of division %s: %w", division, err)
+		}
+		names = append(names, "credential "+name)
+	}
+	return names, rows.Err()
+}
+
 // querier is a transaction, or the read pool.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
