@@ -12,7 +12,8 @@ import (
 )
 
 // TokenSource returns an oauth2.TokenSource for ref. It keeps the token and renews it
-// ahead of its expiry, so there is no need to wrap it in oauth2.ReuseTokenSource.
+// ahead of its expiry, so there is no need to wrap it in oauth2.ReuseTokenSource. DPoP
+// tokens need a proof for each request, which package oauth2 cannot make: use Transport.
 func (c *Client) TokenSource(ctx context.Context, ref Ref) oauth2.TokenSource {
 	return tokenSource{ctx, c, ref}
 }
@@ -28,7 +29,10 @@ func (s tokenSource) Token() (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &oauth2.Token{AccessToken: string(t.AccessToken), TokenType: t.Type, Expiry: t.ExpiresAt}, nil
+	if t.Type == "DPoP" {
+		return nil, Errorf(Invalid, "credential %s: a DPoP token needs a proof for each request; use Transport", s.ref.Credential)
+	}
+	return t.OAuth2(), nil
 }
 
 // Transport returns a RoundTripper that authorizes requests with a token for ref. A

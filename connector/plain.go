@@ -211,6 +211,9 @@ func (v Values) certificate() (*tls.Certificate, error) {
 	if chain == "" {
 		return nil, nil
 	}
+	if v.Secrets["client_certificate_key"] == "" {
+		return nil, wrongInput("client_certificate_key", errors.New("is required with client_certificate"))
+	}
 	pair, err := tls.X509KeyPair([]byte(chain), []byte(v.Secrets["client_certificate_key"]))
 	if err != nil {
 		return nil, wrongInput("client_certificate_key", errors.New("is not the private key of client_certificate, PEM"))

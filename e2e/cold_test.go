@@ -29,7 +29,7 @@ func replicas(t *testing.T, database string, n int) ([]*hub, *caller) {
 	return hubs, owner(t, first, hubs[0])
 }
 
-// app is the provider's side of version 1 of a credential.
+// registerApp makes the provider's side of version 1 of a credential.
 func registerApp(p *grantwaytest.Provider, lifetime time.Duration) {
 	p.Register(grantwaytest.Client{ID: "app-1", Secret: "secret-1", Lifetime: lifetime})
 }
@@ -81,6 +81,77 @@ func TestColdCredential(t *testing.T) {
 	t.Logf("asked again, all have it after %v", time.Since(hot).Round(time.Millisecond))
 	if n := p.Token.Count(); n != 1 || len(again) != 1 || again[0] != first[0] {
 		t.Errorf("asked again: %d token requests, %d different tokens", n, len(again))
+	}
+}
+
+// TestColdCredentials: the same for many credentials, each wanted at once at every replica,
+// and a provider that answers so soon that one replica may have the token before the next
+// one has found out that there is none.
+func TestColdCredentials(t *testing.T) {
+	const credentials = 200
+	p := grantwaytest.NewProvider(t)
+	registerApp(p, time.Hour)
+	hubs, who := replicas(t, storetest.EmptyPostgres(t), 3)
+	name := func(i int) string { return fmt.Sprint("cold-", i) }
+	for i := range credentials {
+		who.save(hubs[0], name(i), p.Token.URL, 1)
+	}
+	known(t, who, name(credentials-1), hubs...)
+
+	var wanting sync.WaitGroup
+	for i := range credentials {
+		tokens := make([]string, len(hubs))
+		for k, h := range hubs {
+			wanting.Go(func() {
+				a, err := who.try(t.Context(), h, http.MethodPost, "/v1/credentials/"+name(i)+"/token", nil)
+				if err != nil || a.status != http.StatusOK {
+					t.Errorf("%s: %v %v", name(i), a, err)
+				}
+				tokens[k] = a.token().AccessToken
+			})
+		}
+		if i%4 == 3 { // a few at a time: closer together than what they do takes
+			wanting.Wait()
+		}
+		t.Cleanup(func() {
+			if tokens[0] != tokens[1] || tokens[0] != tokens[2] {
+				t.Errorf("%s: the replicas have different tokens", name(i))
+			}
+		})
+	}
+	wanting.Wait()
+	if n := p.Token.Count(); n != credentials {
+		t.Errorf("%d token requests for %d credentials", n, credentials)
+	}
+}
+
+// TestRenewalIsShared: of the replicas that hold a token, one renews it.
+func TestRenewalIsShared(t *testing.T) {
+	t.Parallel()
+	p := grantwaytest.NewProvider(t)
+	registerApp(p, 4*time.Second)
+	hubs, who := replicas(t, storetest.EmptyPostgres(t), 3)
+	who.save(hubs[0], "short", p.Token.URL, 1)
+	known(t, who, "short", hubs...)
+	all := map[string]bool{}
+	each := make([]map[string]bool, len(hubs))
+	until(t, "three tokens at each replica", func() bool {
+		enough := true
+		for i, h := range hubs {
+			if each[i] == nil {
+				each[i] = map[string]bool{}
+			}
+			a := who.token(h, "short")
+			if a.status != http.StatusOK {
+				t.Fatal(a)
+			}
+			each[i][a.token().AccessToken], all[a.token().AccessToken] = true, true
+			enough = enough && len(each[i]) >= 3
+		}
+		return enough
+	})
+	if n := p.Token.Count(); n != len(all) || n > 4 {
+		t.Errorf("%d token requests for %d tokens in three lifetimes", n, len(all))
 	}
 }
 

@@ -137,6 +137,6 @@ func (c *cli) copyDatabase(ctx context.Context, from *store.Store, url string) (
 		total += rows
 	}
 	return c.print(map[string]any{"rows": copied}, func(p *page) {
-		p.row(fmt.Sprintf("%d rows of %d tables copied. Start the hub with --database and the same --key now.", total, len(copied)))
+		p.row(fmt.Sprintf("%d rows of %d tables copied. Start the hub on the copy, with the same --key.", total, len(copied)))
 	})
 }

@@ -70,6 +70,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			s := &scene{env: env, provider: grantwaytest.NewProvider(env.T().(testing.TB))}
 			env.Values[sceneKey{}] = s
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command of a -race run ends with a second of sleep
 			env.Setenv("PROVIDER", s.provider.URL)
 			env.Setenv("TOKEN_ENDPOINT", s.provider.Token.URL)
 			env.Setenv("API", strings.TrimSuffix(s.provider.API.URL, "/"))

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -114,6 +115,10 @@ func parseObjects(file string, text []byte) ([]object, error) {
 	r := reader{file: file, names: map[string]string{}}
 	for _, d := range splitDocuments(bytes.TrimPrefix(text, []byte("\ufeff"))) {
 		r.before = d.before
+		if !utf8.Valid(d.text) { // JSON would replace what is wrong, and so change a secret
+			r.wrong(r.before+1, "", "is not UTF-8 text")
+			continue
+		}
 		tree, err := parser.ParseBytes(d.text, 0, parser.AllowDuplicateMapKey()) // we look for them ourselves
 		var syntax yaml.Error
 		switch {
@@ -146,30 +151,25 @@ type document struct {
 // so too, but loses a document that comes after an empty one.
 func splitDocuments(text []byte) []document {
 	documents := []document{{}}
-	n, begin := 0, 0
-	cut := func(at, line int) {
-		last := &documents[len(documents)-1]
-		last.text = text[begin:at]
-		documents = append(documents, document{before: line})
-		begin = at
-	}
-	at := 0
+	n := 0
 	for line := range bytes.Lines(text) {
-		marker := func(m string) bool {
-			rest, found := bytes.CutPrefix(line, []byte(m))
-			return found && (len(rest) == 0 || bytes.ContainsRune([]byte(" \t\r\n"), rune(rest[0])))
+		if marks(line, "---") {
+			documents = append(documents, document{before: n})
 		}
-		if marker("---") {
-			cut(at, n)
-		}
-		at += len(line)
 		n++
-		if marker("...") {
-			cut(at, n)
+		last := &documents[len(documents)-1]
+		last.text = append(last.text, line...)
+		if marks(line, "...") {
+			documents = append(documents, document{before: n})
 		}
 	}
-	documents[len(documents)-1].text = text[begin:]
 	return documents
+}
+
+// marks says whether line is marker, perhaps with something behind it.
+func marks(line []byte, marker string) bool {
+	rest, found := bytes.CutPrefix(line, []byte(marker))
+	return found && (len(rest) == 0 || bytes.ContainsRune([]byte(" \t\r\n"), rune(rest[0])))
 }
 
 // reader turns syntax trees into objects and gathers what is wrong.
@@ -253,6 +253,9 @@ func (r *reader) inputs(v any) grantway.Inputs {
 		text, err := json.Marshal(members[key])
 		if err == nil {
 			err = value.UnmarshalJSON(text)
+		}
+		if err == nil && value.Ref != nil && (value.Ref.Store == "" || value.Ref.Key == "") {
+			err = errors.New("needs both store and key")
 		}
 		if err != nil {
 			pointer := "/inputs/" + escape(key)

@@ -79,8 +79,8 @@ func TestPaging(t *testing.T) {
 		var first, second grantway.Page[grantway.Credential]
 		h.owner.do(t, "GET", "/v1/credentials?limit=100", nil).want(t, http.StatusOK).into(t, &first)
 		h.owner.do(t, "DELETE", "/v1/credentials/app-099", nil).want(t, http.StatusNoContent) // the last one of the page
-		h.save(t, h.credential("app-000-b", nil))                                            // before the cursor
-		h.save(t, h.credential("app-100-b", nil))                                            // behind it
+		h.save(t, h.credential("app-000-b", nil))                                             // before the cursor
+		h.save(t, h.credential("app-100-b", nil))                                             // behind it
 		h.owner.do(t, "GET", "/v1/credentials?limit=2&cursor="+first.Next, nil).want(t, http.StatusOK).into(t, &second)
 		if got := []string{second.Items[0].Name, second.Items[1].Name}; !slices.Equal(got, []string{"app-100", "app-100-b"}) {
 			t.Errorf("the second page begins with %q", got)
@@ -172,6 +172,13 @@ func TestDesigner(t *testing.T) {
 					t.Errorf("the refusal does not name %q: %s", part, p.Detail)
 				}
 			}
+		}
+		// Nor does it get out of the audit trail by a name that no database would store.
+		for _, name := range []string{"a\x00b", strings.Repeat("ä", 100_000)} {
+			designer.do(t, "POST", "/v1/credentials", with(h.credential(name, nil), "division", name)).problem(t, grantway.Forbidden)
+		}
+		if n := h.count(t, `SELECT COUNT(*) FROM audit WHERE action = 'credential.write' AND outcome = 'denied' AND LENGTH(object) < 300`); n != 2 {
+			t.Errorf("%d refusals in the audit trail, want 2", n)
 		}
 		event := h.lastEvent(t, "credential.read")
 		if event.Outcome != "denied" || event.Caller != designer.id || event.Object != "credential/mail" || event.Division != "home" {

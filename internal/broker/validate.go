@@ -127,13 +127,17 @@ func (v *validation) run(ctx context.Context) (t *grant.Token, failure error) {
 func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 	began := time.Now()
 	values := connector.Values{Plain: v.d.Inputs, Secrets: v.d.secrets}
-	var from []string
+	var from, warnings []string
 	for _, key := range v.d.def.Secrets() {
 		ref := v.d.Inputs[key].Ref
 		if ref == nil {
 			continue
 		}
 		resolved, err := v.b.Secrets.Resolve(ctx, *ref)
+		if err != nil && key == "next_client_secret" { // not needed yet
+			warnings = append(warnings, fmt.Sprintf("%s: %v.", key, err))
+			continue
+		}
 		if err != nil {
 			v.step("secret", stepFailed, began, fmt.Sprintf("%s: %v.", key, err), "Create the key in the secret store, or correct its name.")
 			return values, false
@@ -149,15 +153,18 @@ func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 		}
 		values.Secrets["dpop_key"] = key
 	}
-	message := "The stored secrets were opened."
+	message := "The secrets are at hand."
 	if from != nil {
 		message = "Read " + strings.Join(from, ", ") + "."
 	}
 	if secret := string(values.Secrets["client_secret"]); strings.TrimSpace(secret) != secret {
-		v.step("secret", stepWarning, began, message, "The client secret begins or ends with a space or a line break, which is usually an accident of copying.")
-	} else {
-		v.step("secret", stepOK, began, message, "")
+		warnings = append(warnings, "The client secret begins or ends with a space or a line break, which is usually an accident of copying.")
 	}
+	result := stepOK
+	if warnings != nil {
+		result = stepWarning
+	}
+	v.step("secret", result, began, message, strings.Join(warnings, " "))
 	return values, true
 }
 
