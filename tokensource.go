@@ -44,10 +44,14 @@ func (c *Client) Transport(ref Ref) http.RoundTripper {
 		Drop: func(fingerprint string) {
 			key := ref
 			key.Proof = nil
-			c.cache.Drop(key, fingerprint)
+			if t := c.cache.Peek(key).Token; t != nil && t.Fingerprint() != fingerprint {
+				return // another request was refused as well, and was quicker
+			}
+			// First the hub, or somebody else would get the same token from it again.
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			_ = c.Invalidate(ctx, ref.Credential, fingerprint) // the next Token call says what is wrong
+			c.cache.Drop(key, fingerprint)
 		},
 		Prove: func(ctx context.Context, method, url, nonce string) (string, error) {
 			with := ref

@@ -174,6 +174,9 @@ func (v Values) bearerAssertion() (grant.AssertionSource, error) {
 	if err != nil {
 		return nil, err
 	}
+	if v.text("assertion_audience") == "" {
+		return nil, wrongInput("assertion_audience", errors.New("is required"))
+	}
 	issuer := v.text("assertion_issuer")
 	if issuer == "" {
 		issuer = v.text("client_id")

@@ -59,9 +59,6 @@ func ParseSigningKey(data []byte) (*SigningKey, error) {
 	if k.Algorithm == "" {
 		k.Algorithm = fit[0]
 	}
-	if k.Certificate != nil && !publicKeyEqual(k.key.Public(), k.Certificate.PublicKey) {
-		return nil, errors.New("signing key: the certificate belongs to another key")
-	}
 	if err := k.check(); err != nil {
 		return nil, err
 	}
@@ -169,6 +166,9 @@ func (k *SigningKey) check() error {
 	}
 	if !slices.Contains(algorithms(k.key), k.Algorithm) {
 		return fmt.Errorf("signing key: algorithm %q does not fit the key", k.Algorithm)
+	}
+	if k.Certificate != nil && !publicKeyEqual(k.key.Public(), k.Certificate.PublicKey) {
+		return errors.New("signing key: the certificate belongs to another key")
 	}
 	return nil
 }
