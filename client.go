@@ -58,7 +58,11 @@ func NewClient(o Options) (*Client, error) {
 		Auth:     grant.Basic{Secret: o.ClientSecret},
 	}
 	if err := grant.CheckTokenURL(request.TokenURL); err != nil {
-		return nil, Errorf(Invalid, "the address of the hub %v", err)
+		shown := "" // without password
+		if u, err := url.Parse(base); err == nil {
+			shown = " " + u.Redacted()
+		}
+		return nil, Errorf(Invalid, "hub address%s: %v", shown, err)
 	}
 	if o.Transport == nil {
 		o.Transport = http.DefaultTransport.(*http.Transport).Clone()

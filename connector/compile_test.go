@@ -159,9 +159,9 @@ func TestCompileFindsWhatIsWrong(t *testing.T) {
 	}{
 		"not a key":            {map[string]grantway.Value{"auth_method": text("private_key_jwt"), "signing_key": text("k"), "assertion_audience": text("a")}, "/inputs/signing_key", "PEM"},
 		"key of another kind":  {map[string]grantway.Value{"auth_method": text("private_key_jwt"), "signing_key": text(keyPEM), "signing_algorithm": text("RS256"), "assertion_audience": text("a")}, "/inputs", "RS256"},
-		"another certificate":  {map[string]grantway.Value{"auth_method": text("private_key_jwt"), "signing_key": text(otherKeyPEM), "signing_certificate": text(certificatePEM), "assertion_audience": text("a")}, "/inputs", "certificate"},
+		"another certificate":  {map[string]grantway.Value{"auth_method": text("private_key_jwt"), "signing_key": text(otherKeyPEM), "signing_certificate": text(certificatePEM), "assertion_audience": text("a")}, "/inputs/signing_certificate", "is not the certificate of signing_key"},
 		"another key":          {map[string]grantway.Value{"client_certificate": text(certificatePEM), "client_certificate_key": text(otherKeyPEM)}, "/inputs/client_certificate_key", "is not the private key of client_certificate"},
-		"certificate, no key":  {map[string]grantway.Value{"client_certificate": text(certificatePEM)}, "/inputs/client_certificate_key", "is not the private key of client_certificate"},
+		"certificate, no key":  {map[string]grantway.Value{"client_certificate": text(certificatePEM)}, "/inputs/client_certificate_key", "is required with client_certificate"},
 		"short secret":         {map[string]grantway.Value{"auth_method": text("client_secret_jwt"), "assertion_audience": text("a")}, "/inputs", "at least 32 bytes"},
 		"colon and raw":        {map[string]grantway.Value{"client_id": text("a:b"), "basic_encoding": text("raw")}, "/inputs", "colon"},
 		"DPoP without key":     {map[string]grantway.Value{"dpop": text("true")}, "/inputs/dpop_key", "PEM"},

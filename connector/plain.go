@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -205,6 +206,9 @@ func (v Values) signingKey() (*grant.SigningKey, error) {
 			return nil, wrongInput("signing_certificate", err)
 		}
 		key.Certificate = certificates[0]
+		if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(key.Certificate.PublicKey) {
+			return nil, wrongInput("signing_certificate", errors.New("is not the certificate of signing_key"))
+		}
 	}
 	return key, nil
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,23 +31,31 @@ import (
 	"github.com/grantway/grantway/internal/store/storetest"
 )
 
-// binary is the program under test. TestMain builds it once.
-var binary string
+// program builds the program under test, once, and returns its path.
+var program = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(scratch, "grantway")
+	build := exec.Command("go", "build", "-o", path)
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		build.Args = append(build.Args, "-race") // as the tests, so that it finds the program's races too
+	}
+	build.Args = append(build.Args, "github.com/grantway/grantway/cmd/grantway")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// scratch is a directory for the program. TestMain makes and removes it.
+var scratch string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "grantway-e2e")
-	if err != nil {
+	var err error
+	if scratch, err = os.MkdirTemp("", "grantway-e2e"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	binary = filepath.Join(dir, "grantway")
-	code := 1
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/grantway/grantway/cmd/grantway").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
-	} else {
-		code = m.Run()
-	}
-	os.RemoveAll(dir)
+	code := m.Run()
+	os.RemoveAll(scratch)
 	os.Exit(code)
 }
 
@@ -97,6 +106,10 @@ type hub struct {
 // launch starts a hub without waiting for anything. It is killed when the test ends.
 func launch(t *testing.T, s site) *hub {
 	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
 	args := []string{"serve", "--listen", "127.0.0.1:0", "--allow-networks", "127.0.0.0/8", "--log-format", "json", "--data", s.data}
 	if s.database != "" {
 		args = append(args, "--database", s.database)
@@ -104,8 +117,8 @@ func launch(t *testing.T, s site) *hub {
 	if s.key != "" {
 		args = append(args, "--key", s.key)
 	}
-	h := &hub{t: t, log: newJournal(), cmd: exec.Command(binary, args...), ended: make(chan struct{})}
-	h.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GRANTWAY_") })
+	h := &hub{t: t, log: newJournal(), cmd: exec.Command(path, args...), ended: make(chan struct{})}
+	h.cmd.Env = append(environ(), "GORACE=atexit_sleep_ms=0")
 	h.cmd.Stderr = h.log
 	if err := h.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -116,11 +129,19 @@ func launch(t *testing.T, s site) *hub {
 	}()
 	t.Cleanup(func() {
 		h.kill()
+		if strings.Contains(h.log.text(), "WARNING: DATA RACE") {
+			t.Error("the hub has a data race")
+		}
 		if t.Failed() {
 			t.Logf("log of the hub at %s:\n%s", h.url, h.log.text())
 		}
 	})
 	return h
+}
+
+// environ is the environment of this process without the settings of a hub.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GRANTWAY_") })
 }
 
 // start starts a hub and waits until it serves.

@@ -23,7 +23,7 @@ import (
 // that it acknowledged, leaves nothing half-written, and starts again.
 func TestKillWhileSaving(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, s site) {
-		const saves, perKill, writers = 200, 5, 4
+		const saves, perKill, writers = 200, 8, 4
 		p := grantwaytest.NewProvider(t)
 		p.Token.Always(echo)
 		h := start(t, s)

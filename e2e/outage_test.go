@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -209,7 +207,7 @@ func newServer(t *testing.T) *server {
 func (s *server) run(t *testing.T, command string) string {
 	t.Helper()
 	cmd := exec.Command("../scripts/postgres", command)
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GRANTWAY_") }), "GRANTWAY_TEST_POSTGRES_DIR="+s.dir)
+	cmd.Env = append(environ(), "GRANTWAY_TEST_POSTGRES_DIR="+s.dir)
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError

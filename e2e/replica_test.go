@@ -65,21 +65,23 @@ func TestStaleness(t *testing.T) {
 	})
 }
 
-// measure makes a change n times and sees how long after it the other replica does not know.
+// measure makes a change n times and asks the other replica until it knows. What counts is
+// when the last request was made that it answered without knowing: how long it takes to act
+// on what it knows is another matter, and so is a machine that is busy with something else.
 func measure(t *testing.T, n int, change func(), known func() bool) {
 	t.Helper()
-	delays := make([]time.Duration, n)
-	for i := range delays {
+	stale := make([]time.Duration, n)
+	for i := range stale {
 		change()
 		changed := time.Now()
-		for !known() && time.Since(changed) < patience {
+		for asked := changed; !known() && stale[i] < patience; asked = time.Now() {
+			stale[i] = asked.Sub(changed)
 		}
-		delays[i] = time.Since(changed)
 	}
-	slices.Sort(delays)
-	t.Logf("%d changes, seen by the other replica after %v at the median, %v at the most", n,
-		delays[n/2].Round(10*time.Microsecond), delays[n-1].Round(10*time.Microsecond))
-	if delays[n-1] > store.Staleness {
-		t.Errorf("a change was not seen for %v, want at most %v", delays[n-1], store.Staleness)
+	slices.Sort(stale)
+	t.Logf("%d changes; the other replica did not know for %v at the median, %v at the most", n,
+		stale[n/2].Round(10*time.Microsecond), stale[n-1].Round(10*time.Microsecond))
+	if stale[n-1] > store.Staleness {
+		t.Errorf("the other replica did not know of a change for %v, want at most %v", stale[n-1], store.Staleness)
 	}
 }

@@ -74,6 +74,7 @@ func TestStopDuringRequests(t *testing.T) {
 				t.Fatal(a)
 			}
 		}
+		who.http.CloseIdleConnections() // net/http waits 5 seconds for the first request on a connection
 		answered := time.Now()
 		if code := h.wait(); code != 0 {
 			t.Errorf("exit code %d", code)

@@ -59,6 +59,9 @@ func ParseSigningKey(data []byte) (*SigningKey, error) {
 	if k.Algorithm == "" {
 		k.Algorithm = fit[0]
 	}
+	if k.Certificate != nil && !publicKeyEqual(k.key.Public(), k.Certificate.PublicKey) {
+		return nil, errors.New("signing key: the certificate belongs to another key")
+	}
 	if err := k.check(); err != nil {
 		return nil, err
 	}
@@ -160,15 +163,15 @@ func publicKeyEqual(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
+// Public is the public half of a key that ParseSigningKey returned.
+func (k *SigningKey) Public() crypto.PublicKey { return k.key.Public() }
+
 func (k *SigningKey) check() error {
 	if k == nil || k.key == nil {
 		return errors.New("signing key: is missing")
 	}
 	if !slices.Contains(algorithms(k.key), k.Algorithm) {
 		return fmt.Errorf("signing key: algorithm %q does not fit the key", k.Algorithm)
-	}
-	if k.Certificate != nil && !publicKeyEqual(k.key.Public(), k.Certificate.PublicKey) {
-		return errors.New("signing key: the certificate belongs to another key")
 	}
 	return nil
 }

@@ -127,8 +127,8 @@ type caller struct {
 	token string // "" sends none
 }
 
-// do sends one request. body is nil for none, a string to be sent as it is, or anything
-// else for its JSON. header holds names and values in turn; a value of "" removes the header.
+// do sends one request. body is nil for none, a string or a reader (of unknown length) to be
+// sent as it is, or anything else for its JSON. header holds names and values in turn; a value of "" removes the header.
 func (c *caller) do(t *testing.T, method, path string, body any, header ...string) *answer {
 	t.Helper()
 	var payload io.Reader = http.NoBody
@@ -136,6 +136,8 @@ func (c *caller) do(t *testing.T, method, path string, body any, header ...strin
 	case nil:
 	case string:
 		payload = strings.NewReader(body)
+	case io.Reader:
+		payload = body
 	default:
 		text, err := json.Marshal(body)
 		if err != nil {

@@ -188,7 +188,7 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 	if known, err := b.divisionExists(ctx, d.Division); err != nil {
 		return nil, err
 	} else if !known {
-		wrong("/division", "there is no division %q", d.Division)
+		wrong("/division", "%s", thereIsNo("division", d.Division))
 	}
 	fields = append(fields, d.def.Check(d.Inputs)...)
 	warnings, external := []grantway.Field(nil), false
@@ -198,7 +198,7 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 		}
 		external = true
 		if !slices.Contains(b.Secrets.Names(), v.Ref.Store) {
-			wrong("/inputs/"+key+"/store", "there is no secret store %q; the stores are %s", v.Ref.Store, strings.Join(b.Secrets.Names(), ", "))
+			wrong("/inputs/"+key+"/store", "%s; the stores are %s", thereIsNo("secret store", v.Ref.Store), strings.Join(b.Secrets.Names(), ", "))
 		} else if _, err := b.Secrets.Resolve(ctx, *v.Ref); err != nil {
 			warnings = append(warnings, grantway.Field{Pointer: "/inputs/" + key, Detail: err.Error()})
 		}

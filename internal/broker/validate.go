@@ -63,8 +63,12 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 	if !v.report.OK {
 		outcome = access.Failed
 	}
+	event := grantway.Event{Action: "credential.validate", Outcome: outcome, Object: object(d.Name)}
+	if access.WrongName(d.Division) == "" {
+		event.Division = d.Division
+	}
 	err = b.Store.Write(ctx, func(tx *store.Tx) error {
-		return b.Audit.Record(ctx, tx, who, grantway.Event{Action: "credential.validate", Outcome: outcome, Object: "credential/" + d.Name, Division: d.Division})
+		return b.Audit.Record(ctx, tx, who, event)
 	})
 	return v.report, err
 }

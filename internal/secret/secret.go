@@ -107,7 +107,7 @@ func (s *Stores) find(name string) (Store, error) {
 	if store, ok := s.byName[name]; ok {
 		return store, nil
 	}
-	return nil, grantway.Errorf(grantway.NotFound, "there is no secret store %q; the stores are %s", name, strings.Join(s.names, ", "))
+	return nil, grantway.Errorf(grantway.NotFound, "there is no such secret store; the stores are %s", strings.Join(s.names, ", "))
 }
 
 // notFound says that a store has no such key.
