@@ -100,6 +100,9 @@ func member(value []byte, ref grantway.SecretRef) (grantway.Secret, error) {
 	if json.Unmarshal(raw, &text) != nil {
 		text = string(raw) // a number or a nested object: its JSON is the value
 	}
+	if text == "" {
+		return "", grantway.Errorf(grantway.Unavailable, "secret store %s: field %s of key %s is empty", ref.Store, ref.Field, ref.Key)
+	}
 	return grantway.Secret(text), nil
 }
 
