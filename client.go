@@ -180,6 +180,12 @@ func (c *Client) CreateOAuthClient(ctx context.Context, in OAuthClient) (OAuthCl
 	return call[OAuthClient](ctx, c, http.MethodPost, "/v1/clients", nil, in)
 }
 
+// ResetOAuthClientSecret gives a client a new secret; the old one stops working. The answer
+// holds the new secret, once.
+func (c *Client) ResetOAuthClientSecret(ctx context.Context, id string) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodPost, "/v1/clients/"+url.PathEscape(id)+"/secret", nil, nil)
+}
+
 // DeleteOAuthClient deletes a client; its tokens stop working.
 func (c *Client) DeleteOAuthClient(ctx context.Context, id string) error {
 	_, err := call[struct{}](ctx, c, http.MethodDelete, "/v1/clients/"+url.PathEscape(id), nil, nil)

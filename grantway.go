@@ -50,7 +50,8 @@ type Credential struct {
 	// Inputs are the values of the connector's inputs by key.
 	Inputs Inputs `json:"inputs"`
 
-	// Version goes up by one with every save; it is the ETag. Ignored on writes.
+	// Version goes up by one with every save; it is the ETag. In an update it is the version
+	// that is to be replaced, 0 being any.
 	Version   int64     `json:"version,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
@@ -248,7 +249,7 @@ type Report struct {
 // Step is one step of a Report.
 type Step struct {
 	Name     string `json:"name"`             // settings, secret, address, tls, request, response, claims
-	Result   string `json:"result"`           // ok, warning, failed, skipped
+	Result   string `json:"result"`           // ok, warning, failed
 	Message  string `json:"message"`          // what happened, in one sentence
 	Hint     string `json:"hint,omitempty"`   // what to do about it
 	Millis   int64  `json:"duration_ms"`      // how long the step took
@@ -283,7 +284,7 @@ type Status struct {
 	ExpirySource     string    `json:"expiry_source,omitempty"` // response, jwt or default
 
 	SecretExpiresAt time.Time `json:"secret_expires_at,omitzero"`
-	Warnings        []string  `json:"warnings,omitempty"` // an expired secret, scopes that were not granted
+	Warnings        []string  `json:"warnings,omitempty"` // such as a secret that expires soon
 }
 
 // Failure is one failed token request.

@@ -194,6 +194,8 @@ func (in Input) checkSecret(v grantway.Value) string {
 		return `must be a string, or {"store", "key"} for an external secret`
 	case v.Ref != nil && (v.Ref.Store == "" || v.Ref.Key == ""):
 		return `needs both "store" and "key"`
+	case v.Ref != nil:
+		return checkRef(*v.Ref)
 	case len(v.Text) > in.max():
 		return fmt.Sprintf("must be at most %d bytes", in.max())
 	case !utf8.ValidString(v.Text):
@@ -202,6 +204,19 @@ func (in Input) checkSecret(v grantway.Value) string {
 		return "must not contain a NUL character"
 	case strings.TrimSpace(v.Text) == "" && v.Text != "":
 		return "must not be blank"
+	}
+	return ""
+}
+
+// checkRef looks at a reference as text; whether it leads somewhere is seen later.
+func checkRef(ref grantway.SecretRef) string {
+	for member, text := range map[string]string{"store": ref.Store, "key": ref.Key, "field": ref.Field, "version": ref.Version} {
+		switch {
+		case len(text) > 1024:
+			return fmt.Sprintf("%q must be at most 1,024 bytes", member)
+		case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+			return fmt.Sprintf("%q must be valid UTF-8 without control characters", member)
+		}
 	}
 	return ""
 }
@@ -273,8 +288,12 @@ func checkParams(v grantway.Value) string {
 			return fmt.Sprintf(`item %d: "name" is required`, i)
 		case len(p.Name)+len(p.Value) > 8192:
 			return fmt.Sprintf("item %d: must be at most 8,192 bytes", i)
-		case strings.ContainsFunc(p.Name+p.Value, unicode.IsControl) && p.In == "header",
-			strings.ContainsRune(p.Name, '\n'), strings.ContainsRune(p.Name, '\r'):
+		case !utf8.ValidString(p.Name + p.Value):
+			return fmt.Sprintf("item %d: must be valid UTF-8", i)
+		case strings.ContainsFunc(p.Name, unicode.IsControl),
+			strings.ContainsFunc(p.Value, func(r rune) bool {
+				return unicode.IsControl(r) && (p.In != "body" || !strings.ContainsRune("\t\r\n", r))
+			}):
 			return fmt.Sprintf("item %d: must not contain control characters such as line breaks", i)
 		case p.In == "header" && !headerName(p.Name):
 			return fmt.Sprintf("item %d: \"name\" is not that of a header", i)

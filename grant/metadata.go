@@ -116,6 +116,24 @@ func (m *Metadata) RevocationURL(r *Request) string {
 	return m.RevocationEndpoint
 }
 
+// PreferredAuthMethod is the method of client authentication to offer first: an asymmetric one
+// when the server has one (RFC 9700 section 2.5), since then nothing that the server stores or logs
+// can be used to impersonate the client. "" when it supports none that this package knows.
+func (m *Metadata) PreferredAuthMethod() string {
+	offered := m.AuthMethods
+	if len(offered) == 0 { // RFC 8414 section 2
+		offered = []string{"client_secret_basic"}
+	}
+	for _, method := range []string{
+		"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "client_secret_jwt", "client_secret_basic", "client_secret_post",
+	} {
+		if slices.Contains(offered, method) {
+			return method
+		}
+	}
+	return ""
+}
+
 // Warnings says in sentences what r uses and the server does not claim to support. It may work all
 // the same: metadata are not always true.
 func (m *Metadata) Warnings(r *Request) []string {

@@ -191,3 +191,22 @@ func TestC41_Revocation(t *testing.T) {
 		t.Errorf("%s, header %v, %d requests", requests[0].Method, requests[0].Header, len(requests))
 	}
 }
+
+// TestC42PreferredAuthMethod: what a form should offer first.
+func TestC42PreferredAuthMethod(t *testing.T) {
+	for _, tt := range []struct {
+		offered []string
+		want    string
+	}{
+		{nil, "client_secret_basic"}, // RFC 8414 section 2
+		{[]string{"client_secret_basic", "client_secret_post"}, "client_secret_basic"},
+		{[]string{"client_secret_post", "private_key_jwt", "client_secret_basic"}, "private_key_jwt"},
+		{[]string{"client_secret_basic", "tls_client_auth"}, "tls_client_auth"},
+		{[]string{"client_secret_jwt", "client_secret_post"}, "client_secret_jwt"},
+		{[]string{"attest_jwt_client_auth"}, ""},
+	} {
+		if got := (&grant.Metadata{AuthMethods: tt.offered}).PreferredAuthMethod(); got != tt.want {
+			t.Errorf("of %v: got %q, want %q", tt.offered, got, tt.want)
+		}
+	}
+}

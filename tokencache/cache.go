@@ -145,6 +145,31 @@ func (c *Cache[K]) Token(ctx context.Context, key K, minLifetime time.Duration) 
 	return c.token(ctx, key, minLifetime)
 }
 
+// Lookup is Token that does not wait: it returns nil when a token would have to be fetched,
+// and fetches none.
+func (c *Cache[K]) Lookup(key K, minLifetime time.Duration) *grant.Token {
+	v, ok := c.entries.Load(key)
+	if !ok {
+		return nil
+	}
+	e := v.(*entry[K])
+	if h := e.held.Load(); h != nil {
+		now := time.Since(c.epoch)
+		if int64(now) < h.cleared.Load() && h.expires-now >= min(minLifetime, h.half) {
+			return h.token
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	h := e.valid(now)
+	if h == nil || c.closed.Load() || e.remaining(h, now) < min(minLifetime, h.half) {
+		return nil
+	}
+	e.use(h, now)
+	return h.token
+}
+
 // token is Token off the hot path: on the first use of a token, and then once a second
 // (see held.cleared), and whenever there is no token that will do.
 func (c *Cache[K]) token(ctx context.Context, key K, minLifetime time.Duration) (*grant.Token, error) {
@@ -227,6 +252,26 @@ func (c *Cache[K]) Drop(key K, fingerprint string) bool {
 		return false
 	}
 	return v.(*entry[K]).drop(fingerprint)
+}
+
+// Retry ends the back-off of a key that has neither a token nor a fetch under way, so that
+// the next caller starts a fetch, and reports whether it did. A token that somebody fetched
+// in the meantime stays.
+func (c *Cache[K]) Retry(key K) bool {
+	v, ok := c.entries.Load(key)
+	if !ok {
+		return false
+	}
+	e := v.(*entry[K])
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	if e.failure == nil || e.flight != nil || e.valid(now) != nil {
+		return false
+	}
+	e.failure, e.failures = nil, 0
+	e.attend(now)
+	return true
 }
 
 // Forget removes every key that match accepts, with its token and its back-off. The result

@@ -478,3 +478,40 @@ func TestObservers(t *testing.T) {
 		t.Errorf("finished %s", got)
 	}
 }
+
+// TestLookupAndRetry: Lookup never waits and never fetches; Retry ends a back-off, and only that.
+func TestLookupAndRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fetches, fail := 0, true
+		c := tokencache.New(tokencache.Options[string]{Fetch: func(context.Context, string, tokencache.Want) (*grant.Token, error) {
+			fetches++
+			if fail {
+				return nil, &grant.Error{Class: grant.Permanent, Message: "no"}
+			}
+			now := time.Now()
+			return &grant.Token{AccessToken: "t", Type: "Bearer", IssuedAt: now, ExpiresAt: now.Add(time.Hour)}, nil
+		}})
+		defer c.Close(t.Context())
+		if c.Lookup("k", 0) != nil || c.Retry("k") || fetches != 0 {
+			t.Error("an unknown key has a token or a back-off, or was fetched")
+		}
+		if _, err := c.Token(t.Context(), "k", 0); err == nil || c.Lookup("k", 0) != nil || fetches != 1 {
+			t.Errorf("a failed key: %v after %d fetches", err, fetches)
+		}
+		fail = false
+		if !c.Retry("k") || c.Retry("k") {
+			t.Error("Retry ends a back-off once")
+		}
+		got, err := c.Token(t.Context(), "k", 0)
+		if err != nil || c.Lookup("k", 0) != got || c.Lookup("k", 2*time.Hour) != got || fetches != 2 {
+			t.Errorf("after Retry: %v after %d fetches", err, fetches)
+		}
+		time.Sleep(31 * time.Minute) // of the bubble
+		if c.Lookup("k", time.Hour) != nil || c.Lookup("k", 0) != got {
+			t.Error("Lookup hands out a token that is too old, or none")
+		}
+		if c.Retry("k") || c.Lookup("k", 0) != got {
+			t.Error("Retry dropped a token")
+		}
+	})
+}

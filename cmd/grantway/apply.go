@@ -104,7 +104,7 @@ func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change
 		changes = append(changes, one)
 	}
 	if fields != nil {
-		return nil, &grantway.Error{Code: grantway.Invalid, Message: "the file cannot be applied as it is; nothing was changed", Fields: fields}
+		return nil, placedError{&grantway.Error{Code: grantway.Invalid, Message: "the file cannot be applied as it is; nothing was changed", Fields: fields}}
 	}
 	return changes, nil
 }

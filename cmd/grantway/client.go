@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -12,7 +13,7 @@ import (
 )
 
 func (c *cli) clientCommand() *cobra.Command {
-	return group("client", "Manage the OAuth clients that may call the hub", c.clientAdd(), c.clientList(), c.clientRemove())
+	return group("client", "Manage the OAuth clients that may call the hub", c.clientAdd(), c.clientList(), c.clientRenew(), c.clientRemove())
 }
 
 func (c *cli) clientAdd() *cobra.Command {
@@ -40,16 +41,7 @@ A role counts in one division, or in all: application@sales, application@*.`,
 			if one.Roles == nil {
 				return usagef("a client needs at least one --role")
 			}
-			one, err := hub.CreateOAuthClient(ctx, one)
-			if err != nil {
-				return err
-			}
-			c.note("client %s created; its secret is shown this once", one.Name)
-			return c.print(one, func(p *page) {
-				p.row("GRANTWAY_URL=" + c.hub)
-				p.row("GRANTWAY_CLIENT_ID=" + one.ID)
-				p.row("GRANTWAY_CLIENT_SECRET=" + one.Secret)
-			})
+			return c.newSecret(ctx, hub, "created", func() (grantway.OAuthClient, error) { return hub.CreateOAuthClient(ctx, one) })
 		}),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -57,6 +49,48 @@ A role counts in one division, or in all: application@sales, application@*.`,
 	cmd.Flags().StringVar(&description, "description", "", "what the client is")
 	cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"owner@*", "administrator@*", "designer@*", "auditor@*", "application@*"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+func (c *cli) clientRenew() *cobra.Command {
+	return &cobra.Command{
+		Use:   "renew NAME|ID",
+		Short: "Give a client a new secret and print how it signs in, once",
+		Long: `Give a client a new secret and print the environment it signs in with. The old secret stops
+working at once. The new one is shown this once.`,
+		Example: `  grantway client renew mailer >mailer.env`,
+		Args:    cobra.ExactArgs(1),
+		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
+			one, err := findClient(hub.OAuthClients(ctx), args[0])
+			if err != nil {
+				return err
+			}
+			return c.newSecret(ctx, hub, "renewed", func() (grantway.OAuthClient, error) { return hub.ResetOAuthClientSecret(ctx, one.ID) })
+		}),
+		ValidArgsFunction: c.clientNames(),
+	}
+}
+
+// newSecret prints the environment of a client whose secret was just made. It asks for the
+// address of the hub first: once the secret is made, nothing may fail before it is shown.
+func (c *cli) newSecret(ctx context.Context, hub *grantway.Client, done string, secret func() (grantway.OAuthClient, error)) error {
+	status, err := hub.Hub(ctx)
+	if err != nil {
+		return err
+	}
+	one, err := secret()
+	if err != nil {
+		return err
+	}
+	c.note("client %s %s; its secret is shown this once", one.Name, done)
+	return c.print(one, func(p *page) {
+		p.row("GRANTWAY_URL=" + cmp.Or(status.URL, c.hub))
+		p.row("GRANTWAY_CLIENT_ID=" + one.ID)
+		p.row("GRANTWAY_CLIENT_SECRET=" + one.Secret)
+	})
+}
+
+func (c *cli) clientNames() cobra.CompletionFunc {
+	return complete(c, 1, (*grantway.Client).OAuthClients, func(one grantway.OAuthClient) string { return one.Name })
 }
 
 func (c *cli) clientList() *cobra.Command {
@@ -103,7 +137,7 @@ func (c *cli) clientRemove() *cobra.Command {
 			}
 			return c.deleted("client", one.Name)
 		}),
-		ValidArgsFunction: complete(c, 1, (*grantway.Client).OAuthClients, func(one grantway.OAuthClient) string { return one.Name }),
+		ValidArgsFunction: c.clientNames(),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd

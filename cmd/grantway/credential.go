@@ -32,7 +32,8 @@ func (c *cli) credentialAdd() *cobra.Command {
 on standard input with --secret-stdin, or names its place in a secret store.`,
 		Example: `  grantway credential add sales --client-id sales --token-endpoint https://login.example.com/token
   grantway credential add sales --client-id sales --token-endpoint https://login.example.com/token --secret-stdin <secret.txt
-  grantway credential add sales --client-id sales --token-endpoint https://login.example.com/token --secret-store env --secret-key SALES_SECRET`,
+  grantway credential add sales --client-id sales --token-endpoint https://login.example.com/token --secret-store env --secret-key SALES_SECRET
+  grantway credential add sales --client-id sales --token-endpoint https://login.example.com/token --auth-method private_key_jwt --secret-input signing_key=@key.pem --input assertion_audience=https://login.example.com`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
 			one := grantway.Credential{Name: args[0]}

@@ -76,12 +76,15 @@ func (f *curlFlags) request(ctx context.Context, in io.Reader, url string) (*htt
 			method = http.MethodPost
 		}
 	}
+	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
+		return nil, usagef("the URL needs http:// or https:// at its beginning")
+	}
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, usagef("%v", err)
 	}
-	if (req.URL.Scheme != "https" && req.URL.Scheme != "http") || req.URL.Host == "" {
-		return nil, usagef("the URL must begin with https:// and a host")
+	if req.URL.Host == "" {
+		return nil, usagef("the URL needs a host")
 	}
 	if f.body != "" {
 		req.Header.Set("Content-Type", contentType(body))
@@ -127,6 +130,10 @@ func contentType(body []byte) string {
 
 func (c *cli) curl(api *http.Client, req *http.Request, f curlFlags) (err error) {
 	resp, err := api.Do(req)
+	var refused *grantway.Error
+	if errors.As(err, &refused) { // the hub gave no token: no request was made to the API
+		return refused
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ everything, or, after an error, nothing.`,
 			if to == "" {
 				return usagef("copy needs --to and the URL of an empty database")
 			}
-			return c.copyDatabase(ctx, from, to)
+			return c.copyDatabase(ctx, o, from, to)
 		}),
 	}
 	copyTo.Flags().StringVar(&to, "to", "", "postgres://… or sqlite:PATH")
@@ -77,14 +78,23 @@ func (c *cli) withStore(o *app.Options, beside bool, do func(context.Context, *s
 
 // openStore opens the database that o and --data name. It does not make one.
 func (c *cli) openStore(ctx context.Context, o *app.Options, beside bool) (*store.Store, error) {
-	o.Data = c.data
-	if o.Database == "" && !exists(filepath.Join(o.Data, "grantway.db")) {
-		return nil, usagef("there is no database in %s; name the data directory of the hub with --data, or its PostgreSQL database with --database", o.Data)
+	if err := c.findDatabase(o); err != nil {
+		return nil, err
 	}
 	if beside {
 		*o = o.Beside()
 	}
 	return app.OpenStore(ctx, *o)
+}
+
+// findDatabase makes sure that o and --data name a database that is there, as far as that
+// can be seen without opening it.
+func (c *cli) findDatabase(o *app.Options) error {
+	o.Data = c.data
+	if o.Database == "" && !exists(filepath.Join(o.Data, "grantway.db")) {
+		return usagef("there is no database in %s; name the data directory of the hub with --data, or its PostgreSQL database with --database", o.Data)
+	}
+	return nil
 }
 
 // schema is the JSON of db status.
@@ -109,7 +119,7 @@ func (c *cli) databaseStatus(ctx context.Context, db *store.Store) error {
 	})
 }
 
-func (c *cli) copyDatabase(ctx context.Context, from *store.Store, url string) (err error) {
+func (c *cli) copyDatabase(ctx context.Context, o app.Options, from *store.Store, url string) (err error) {
 	to, err := store.Open(ctx, store.Options{URL: url, Exclusive: true})
 	if err != nil {
 		return fmt.Errorf("--to: %w", err)
@@ -136,7 +146,12 @@ func (c *cli) copyDatabase(ctx context.Context, from *store.Store, url string) (
 	for _, rows := range copied {
 		total += rows
 	}
+	old, key := "", cmp.Or(o.Key, "file:"+filepath.Join(o.Data, "key"))
+	if o.Database == "" {
+		old = ", " + filepath.Join(o.Data, "grantway.db")
+	}
 	return c.print(map[string]any{"rows": copied}, func(p *page) {
-		p.row(fmt.Sprintf("%d rows of %d tables copied. Start the hub on the copy, with the same --key.", total, len(copied)))
+		p.row(fmt.Sprintf("%d rows of %d tables copied. The old database stays where it is%s; the hub does not use it any more", total, len(copied), old))
+		p.row(fmt.Sprintf("once it is started with --database, as in --to, and --key %s.", key))
 	})
 }

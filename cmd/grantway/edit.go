@@ -59,7 +59,7 @@ func (c *cli) editText(ctx context.Context, hub *grantway.Client, one grantway.C
 }
 
 func saveText(ctx context.Context, hub *grantway.Client, one grantway.Credential, text []byte) (grantway.Credential, error) {
-	objects, err := parseObjects("line", text)
+	objects, err := parseObjects("", text)
 	if err != nil {
 		return one, err
 	}

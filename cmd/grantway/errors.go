@@ -67,17 +67,19 @@ func (c *cli) exit(err error) int {
 		fmt.Fprintf(c.errs, "grantway: %s\n", printable(message))
 	}
 	for _, f := range fields {
-		fmt.Fprintf(c.errs, "  %s %s\n", printable(fieldName(f)), printable(f.Detail))
+		fmt.Fprintf(c.errs, "  %s %s\n", printable(f.Pointer), printable(f.Detail))
 	}
 	return code
 }
 
-// explain turns an error into what a person reads: what is wrong and what to do about it.
+// explain turns an error into what a person reads: what is wrong and what to do about it. The
+// fields have names or places for pointers.
 func (c *cli) explain(err error) (message string, fields []grantway.Field, code int) {
 	var (
 		usage  usageError
 		no     notOK
 		of     *grantway.Error
+		placed placedError
 		signIn *grant.Error
 	)
 	switch {
@@ -89,8 +91,14 @@ func (c *cli) explain(err error) (message string, fields []grantway.Field, code 
 		return err.Error(), nil, exitNotOK
 	case errors.As(err, &of):
 		message = strings.Replace(err.Error(), of.Error(), of.Message, 1)
-		if fields = of.Fields; !of.RetryAt.IsZero() {
-			fields = append(slices.Clone(fields), grantway.Field{Pointer: "try again", Detail: "at " + of.RetryAt.Local().Format(time.DateTime)})
+		fields = slices.Clone(of.Fields)
+		for i := range fields {
+			if !errors.As(err, &placed) {
+				fields[i].Pointer = fieldName(fields[i])
+			}
+		}
+		if !of.RetryAt.IsZero() {
+			fields = append(fields, grantway.Field{Pointer: "try again", Detail: "at " + of.RetryAt.Local().Format(time.DateTime)})
 		}
 		return message, fields, cmp.Or(exitOf[of.Code], exitFailed)
 	case errors.Is(err, context.Canceled):

@@ -50,7 +50,7 @@ func (f *inputFlags) register(cmd *cobra.Command) {
 	f.flags.StringVar(&f.secretStore, "secret-store", "", "the client secret stays in this secret store, under --secret-key")
 	f.flags.StringVar(&f.secretKey, "secret-key", "", "key of the client secret in --secret-store")
 	f.flags.StringArrayVar(&f.inputs, "input", nil, "`KEY=VALUE` sets another input, KEY=@FILE from a file, KEY= removes it; repeatable")
-	f.flags.StringArrayVar(&f.secretInputs, "secret-input", nil, "`KEY` reads another secret input like --secret-stdin, KEY=STORE:KEY refers to a secret store, KEY= removes it; repeatable")
+	f.flags.StringArrayVar(&f.secretInputs, "secret-input", nil, "`KEY` reads another secret input like --secret-stdin, KEY=@FILE reads it from a file, KEY=STORE:KEY refers to a secret store, KEY= removes it; repeatable")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		if strings.HasSuffix(err.Error(), "--client-secret") {
 			return usagef("no flag takes a secret, since other programs can see it: use --secret-stdin, or --secret-store and --secret-key")
@@ -133,7 +133,7 @@ func plainInput(def *connector.Definition, assignment string) (string, grantway.
 	case !known:
 		return "", grantway.Value{}, usagef("--input: %s has no input of that name; it has %s", def.Name, keys(def, false))
 	case in.Type == connector.SecretText: // its value, if one was given, is not repeated
-		return "", grantway.Value{}, usagef("--input: %s is a secret and must not be an argument, which other programs can see; give it with --secret-input %s", key, key)
+		return "", grantway.Value{}, usagef("--input: %s is a secret and must not be an argument, which other programs can see; use --secret-input %s=@FILE", key, key)
 	case !ok:
 		return "", grantway.Value{}, usagef("--input %s: a value is missing: %s=VALUE", key, key)
 	}
@@ -183,14 +183,20 @@ func (f *inputFlags) setSecrets(c *cli, def *connector.Definition, inputs grantw
 			read = append(read, in)
 		case reference == "":
 			inputs[key] = grantway.Text("")
+		case strings.HasPrefix(reference, "@"):
+			secret, err := secretFile(in.Title, reference[1:])
+			if err != nil {
+				return err
+			}
+			inputs[key] = grantway.Text(string(secret))
 		case !ok || store == "" || name == "": // it may be a secret, so it is not repeated
-			return usagef("--secret-input %s: after the = comes STORE:KEY, the place of the secret; the secret itself must not be an argument", key)
+			return usagef("--secret-input %s: after the = comes @FILE or STORE:KEY, the place of the secret; the secret itself must not be an argument", key)
 		default:
 			inputs[key] = grantway.Value{Ref: &grantway.SecretRef{Store: store, Key: name}}
 		}
 	}
 	if len(read) > 1 && !terminal(c.in) {
-		return usagef("only one secret can come from standard input; use a terminal, secret stores or \"grantway apply\"")
+		return usagef("only one secret can come from standard input; use --secret-input KEY=@FILE, a terminal or secret stores")
 	}
 	for _, in := range read {
 		secret, err := c.readSecret(in.Title)
@@ -210,9 +216,21 @@ func askMissing(c *cli, one *grantway.Credential) error {
 		return err
 	}
 	in, _ := def.Input(clientSecret)
-	missing := func(field grantway.Field) bool { return field.Pointer == "/inputs/"+clientSecret }
-	if _, given := one.Inputs[clientSecret]; given || !slices.ContainsFunc(def.Check(one.Inputs), missing) {
+	var missing []string // besides the client secret, which nobody should type in vain
+	needed := false
+	for _, field := range def.Check(one.Inputs) {
+		switch key := fieldName(field); {
+		case key == clientSecret:
+			needed = isEmpty(one.Inputs[key])
+		case isEmpty(one.Inputs[key]):
+			missing = append(missing, flagOf(def, key))
+		}
+	}
+	if _, given := one.Inputs[clientSecret]; given || !needed {
 		return nil
+	}
+	if missing != nil {
+		return usagef("a new credential also needs %s", strings.Join(missing, " and "))
 	}
 	if !terminal(c.in) {
 		return usagef("where is the client secret? give it on standard input with --secret-stdin, or name its place with --secret-store and --secret-key")
@@ -220,6 +238,17 @@ func askMissing(c *cli, one *grantway.Credential) error {
 	secret, err := c.readSecret(in.Title)
 	one.Inputs[clientSecret] = grantway.Text(string(secret))
 	return err
+}
+
+// flagOf is how a command line gives an input.
+func flagOf(def *connector.Definition, key string) string {
+	switch in, _ := def.Input(key); {
+	case slices.Contains(ownFlags, key):
+		return "--" + flagName(key)
+	case in.Type == connector.SecretText:
+		return "--secret-input " + key + "=@FILE"
+	}
+	return "--input " + key + "=VALUE"
 }
 
 // definition finds the connector of a credential.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/app"
 	"github.com/grantway/grantway/internal/seal"
+	"github.com/grantway/grantway/internal/store"
 )
 
 func (c *cli) keyCommand() *cobra.Command {
@@ -58,7 +61,7 @@ with the new one, start every replica with it, then unwrap the old one.`,
   grantway serve --key file:./new-key
   grantway key unwrap --key file:./new-key OLD-ID`,
 		Args: cobra.NoArgs,
-		RunE: c.withSealer(&o, func(ctx context.Context, s *seal.Sealer, _ []string) error {
+		RunE: c.withSealer(&o, func(ctx context.Context, db *store.Store, s *seal.Sealer, _ []string) error {
 			if newKey == "" {
 				return usagef("wrap needs --new-key file:PATH or env:NAME")
 			}
@@ -66,7 +69,7 @@ with the new one, start every replica with it, then unwrap the old one.`,
 			if err != nil {
 				return fmt.Errorf("--new-key: %w", err)
 			}
-			if err := s.AddWrap(ctx, key); err != nil {
+			if err := s.AddWrap(ctx, key, recordKey(ctx, db, "key.wrap", key.ID)); err != nil {
 				return err
 			}
 			return c.keyStatus(ctx, s)
@@ -77,8 +80,8 @@ with the new one, start every replica with it, then unwrap the old one.`,
 		Use:   "unwrap ID",
 		Short: "End that a key-encryption key opens the database",
 		Args:  cobra.ExactArgs(1),
-		RunE: c.withSealer(&o, func(ctx context.Context, s *seal.Sealer, args []string) error {
-			if err := s.RemoveWrap(ctx, args[0]); err != nil {
+		RunE: c.withSealer(&o, func(ctx context.Context, db *store.Store, s *seal.Sealer, args []string) error {
+			if err := s.RemoveWrap(ctx, args[0], recordKey(ctx, db, "key.unwrap", args[0])); err != nil {
 				return err
 			}
 			return c.keyStatus(ctx, s)
@@ -88,7 +91,7 @@ with the new one, start every replica with it, then unwrap the old one.`,
 		Use:   "status",
 		Short: "List the key-encryption keys that open the database",
 		Args:  cobra.NoArgs,
-		RunE:  c.withSealer(&o, func(ctx context.Context, s *seal.Sealer, _ []string) error { return c.keyStatus(ctx, s) }),
+		RunE:  c.withSealer(&o, func(ctx context.Context, _ *store.Store, s *seal.Sealer, _ []string) error { return c.keyStatus(ctx, s) }),
 	}
 	for _, cmd := range []*cobra.Command{wraps, unwrap, status} {
 		databaseFlags(cmd.Flags(), &o)
@@ -98,7 +101,7 @@ with the new one, start every replica with it, then unwrap the old one.`,
 }
 
 // withSealer makes the function of a command that works on the keys in the database.
-func (c *cli) withSealer(o *app.Options, do func(context.Context, *seal.Sealer, []string) error) func(*cobra.Command, []string) error {
+func (c *cli) withSealer(o *app.Options, do func(context.Context, *store.Store, *seal.Sealer, []string) error) func(*cobra.Command, []string) error {
 	return c.run(func(ctx context.Context, args []string) (err error) {
 		db, err := c.openStore(ctx, o, beside)
 		if err != nil {
@@ -110,8 +113,17 @@ func (c *cli) withSealer(o *app.Options, do func(context.Context, *seal.Sealer, 
 			return err
 		}
 		defer sealer.Close()
-		return do(ctx, sealer, args)
+		return do(ctx, db, sealer, args)
 	})
+}
+
+// recordKey puts a change of the keys into the audit trail, in the transaction that makes it. Who
+// has the database and the key is nobody that the hub knows.
+func recordKey(ctx context.Context, db *store.Store, action, id string) seal.Record {
+	return func(tx *store.Tx) error {
+		return access.NewLog(db, slog.Default()).Record(ctx, tx, access.Hub(),
+			grantway.Event{Action: action, Object: access.Object("key", id), Detail: "command line"})
+	}
 }
 
 // wrap is the JSON of one key-encryption key.

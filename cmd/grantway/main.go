@@ -1,6 +1,6 @@
 // Command grantway runs a Grantway hub and works with one from the command line.
 //
-// Every command but serve, db and key is a client of a running hub and goes through the
+// Every command but serve, db, key and owner is a client of a running hub and goes through the
 // public package grantway. Each noun of the command line is one file; root.go has what they
 // share, output.go writes all results and errors.go all errors.
 package main

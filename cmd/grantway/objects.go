@@ -42,7 +42,7 @@ type object struct {
 	credential grantway.Credential // for kindCredential
 	division   grantway.Division   // for kindDivision
 
-	file  string
+	file  string         // "" for the text of an editor
 	lines map[string]int // by JSON pointer, where things stand in the file
 }
 
@@ -68,11 +68,25 @@ func (o object) name() string {
 func (o object) at(pointer string) string {
 	for {
 		if line, ok := o.lines[pointer]; ok {
-			return fmt.Sprintf("%s:%d", o.file, line)
+			return place(o.file, line)
 		}
 		pointer = pointer[:strings.LastIndexByte(pointer, '/')]
 	}
 }
+
+// place names a line of a file; without a name, of the text that a person has before them.
+func place(file string, line int) string {
+	if file == "" {
+		return fmt.Sprintf("line %d", line)
+	}
+	return fmt.Sprintf("%s:%d", file, line)
+}
+
+// placedError is an error whose fields begin with their place in a file and are no pointers.
+type placedError struct{ cause *grantway.Error }
+
+func (e placedError) Error() string { return e.cause.Error() }
+func (e placedError) Unwrap() error { return e.cause }
 
 // locate gives the fields of an error of the hub their places in the file.
 func (o object) locate(err error) error {
@@ -85,7 +99,7 @@ func (o object) locate(err error) error {
 	for i, f := range e.Fields {
 		placed.Fields[i] = o.field(f)
 	}
-	return &placed
+	return placedError{&placed}
 }
 
 func (o object) field(f grantway.Field) grantway.Field {
@@ -110,7 +124,7 @@ func (c *cli) readObjects(path string) ([]object, error) {
 }
 
 // parseObjects reads the documents of a file and reports all that is wrong in one error,
-// each with its line. Values are not repeated in it: they may be secrets.
+// each with its line. file is its name, "" if it has none. Values are not repeated in it: they may be secrets.
 func parseObjects(file string, text []byte) ([]object, error) {
 	r := reader{file: file, names: map[string]string{}}
 	for _, d := range splitDocuments(bytes.TrimPrefix(text, []byte("\ufeff"))) {
@@ -136,7 +150,7 @@ func parseObjects(file string, text []byte) ([]object, error) {
 		}
 	}
 	if r.fields != nil {
-		return nil, &grantway.Error{Code: grantway.Invalid, Message: "the file cannot be used as it is; nothing was changed", Fields: r.fields}
+		return nil, placedError{&grantway.Error{Code: grantway.Invalid, Message: "the file cannot be used as it is; nothing was changed", Fields: r.fields}}
 	}
 	return r.objects, nil
 }
@@ -183,11 +197,11 @@ type reader struct {
 }
 
 func (r *reader) wrong(line int, pointer, detail string) {
-	place := fmt.Sprintf("%s:%d:", r.file, line)
+	at := place(r.file, line) + ":"
 	if name := fieldName(grantway.Field{Pointer: pointer}); name != "" {
-		place += " " + name
+		at += " " + name
 	}
-	r.fields = append(r.fields, grantway.Field{Pointer: place, Detail: detail})
+	r.fields = append(r.fields, grantway.Field{Pointer: at, Detail: detail})
 }
 
 // object reads one document.

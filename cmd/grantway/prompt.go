@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -19,6 +20,9 @@ const maxSecret = 1 << 20
 // maxTyped is the longest line that a prompt takes: terminals cut longer ones silently.
 const maxTyped = 4095
 
+// beginPEM begins a key in PEM (RFC 7468 section 2).
+const beginPEM = "-----BEGIN "
+
 // readSecret reads a secret: from a prompt without echo if standard input is a terminal,
 // else all of standard input but the line break at its end.
 func (c *cli) readSecret(title string) (grantway.Secret, error) {
@@ -29,20 +33,44 @@ func (c *cli) readSecret(title string) (grantway.Secret, error) {
 		}
 		return grantway.Secret(secret), err
 	}
-	text, err := io.ReadAll(io.LimitReader(c.in, maxSecret+1))
+	text, err := secretText(title, "standard input", c.in)
+	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
+	if err == nil && len(text) == 0 {
+		err = usagef("%s: standard input is empty", title)
+	}
+	return grantway.Secret(text), err
+}
+
+// secretFile reads a secret from a file: all of it if it is PEM, else without the line breaks
+// at its end.
+func secretFile(title, path string) (grantway.Secret, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", title, err)
+	}
+	defer file.Close()
+	text, err := secretText(title, path, file)
+	if !bytes.HasPrefix(text, []byte(beginPEM)) {
+		text = bytes.TrimRight(text, "\r\n")
+	}
+	if err == nil && len(text) == 0 {
+		err = usagef("%s: %s is empty", title, path)
+	}
+	return grantway.Secret(text), err
+}
+
+// secretText reads all of in, which errors call from.
+func secretText(title, from string, in io.Reader) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(in, maxSecret+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%s: standard input: %w", title, err)
+		return nil, fmt.Errorf("%s: %s: %w", title, from, err)
 	case len(text) > maxSecret:
-		return "", usagef("%s: standard input holds more than 1 MiB", title)
+		return nil, usagef("%s: %s holds more than 1 MiB", title, from)
 	case !utf8.Valid(text): // JSON would replace what is wrong, and so change the secret
-		return "", usagef("%s: standard input is not UTF-8 text", title)
+		return nil, usagef("%s: %s is not UTF-8 text", title, from)
 	}
-	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
-	if len(text) == 0 {
-		return "", usagef("%s: standard input is empty", title)
-	}
-	return grantway.Secret(text), nil
+	return text, nil
 }
 
 // typed asks for a line on the terminal; a key in PEM is read to its last line. The
@@ -80,7 +108,7 @@ func (c *cli) typed(prompt string, echo bool) (string, error) {
 			return "", usagef("that is too long for a prompt; put it into a file and give it on standard input")
 		}
 		lines = append(lines, line)
-		if !strings.HasPrefix(lines[0], "-----BEGIN ") || strings.HasPrefix(line, "-----END ") {
+		if !strings.HasPrefix(lines[0], beginPEM) || strings.HasPrefix(line, "-----END ") {
 			break
 		}
 		prompt = ""

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,7 +41,7 @@ const about = `Grantway stores client-credentials credentials once and hands out
 
 Start a hub with "grantway serve". The other commands find it by --data, if that is given,
 else by GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, else in ./data: the
-first start of a hub writes an owner.json there.
+first start of a hub writes an owner.json there. GRANTWAY_URL alone changes the address in it.
 
 Secrets are read from a prompt, from standard input or from a secret store; no flag takes one.`
 
@@ -67,7 +68,7 @@ func newRoot(c *cli) *cobra.Command {
 	for group, commands := range map[string][]*cobra.Command{
 		"tokens": {c.credentialCommand(), c.tokenCommand(), c.curlCommand(), c.applyCommand(), c.exportCommand(), c.storeCommand()},
 		"hub": {c.serveCommand(), c.statusCommand(), c.clientCommand(), c.divisionCommand(), c.auditCommand(),
-			c.dbCommand(), c.keyCommand()},
+			c.dbCommand(), c.keyCommand(), c.ownerCommand()},
 	} {
 		for _, command := range commands {
 			command.GroupID = group
@@ -115,15 +116,19 @@ func (c *cli) connect() (*grantway.Client, error) {
 }
 
 // findHub looks in GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, unless --data
-// is given, then in owner.json in the data directory. The three are never mixed with the
-// file: a secret goes only to the address it came with.
+// is given, then in owner.json in the data directory. Of the three, only GRANTWAY_URL goes with
+// the file: it says how this machine reaches the hub of --external-url.
 func (c *cli) findHub() (grantway.Options, error) {
 	o := grantway.Options{
 		URL:          os.Getenv("GRANTWAY_URL"),
 		ClientID:     os.Getenv("GRANTWAY_CLIENT_ID"),
 		ClientSecret: grantway.Secret(os.Getenv("GRANTWAY_CLIENT_SECRET")),
 	}
-	if o != (grantway.Options{}) && !c.dataGiven {
+	path := filepath.Join(c.data, "owner.json")
+	address := ""
+	if !c.dataGiven && o == (grantway.Options{URL: o.URL}) && exists(path) {
+		address = o.URL
+	} else if !c.dataGiven && o != (grantway.Options{}) {
 		var missing []string
 		for _, v := range []string{"GRANTWAY_URL", "GRANTWAY_CLIENT_ID", "GRANTWAY_CLIENT_SECRET"} {
 			if os.Getenv(v) == "" {
@@ -131,11 +136,10 @@ func (c *cli) findHub() (grantway.Options, error) {
 			}
 		}
 		if missing != nil {
-			return o, usagef("%s not set: set GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET together, or none of them to use owner.json", strings.Join(missing, " and "))
+			return o, usagef("%s not set: set GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET together, or, to sign in with owner.json, none of them or GRANTWAY_URL alone", strings.Join(missing, " and "))
 		}
 		return o, nil
 	}
-	path := filepath.Join(c.data, "owner.json")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, fmt.Errorf("no hub to talk to: there is no %s and GRANTWAY_URL is not set; start a hub here with \"grantway serve\", name its directory with --data, or set GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET", path)
@@ -151,7 +155,7 @@ func (c *cli) findHub() (grantway.Options, error) {
 	if json.Unmarshal(text, &owner) != nil || owner.URL == "" || owner.ClientID == "" || owner.ClientSecret == "" {
 		return o, fmt.Errorf("%s is not what a hub writes: it must hold url, client_id and client_secret", path)
 	}
-	return grantway.Options{URL: owner.URL, ClientID: owner.ClientID, ClientSecret: grantway.Secret(owner.ClientSecret)}, nil
+	return grantway.Options{URL: cmp.Or(address, owner.URL), ClientID: owner.ClientID, ClientSecret: grantway.Secret(owner.ClientSecret)}, nil
 }
 
 // settable lets the environment set flags: --log-format is GRANTWAY_LOG_FORMAT, and the command

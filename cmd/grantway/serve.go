@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +45,9 @@ An interrupt or SIGTERM lets requests in flight finish; a second one ends the hu
 				return err
 			}
 			o.Log = log
+			if err := checkAddresses(&o); err != nil {
+				return err
+			}
 			return c.serve(ctx, o)
 		}),
 	}
@@ -68,6 +73,24 @@ An interrupt or SIGTERM lets requests in flight finish; a second one ends the hu
 func databaseFlags(flags *pflag.FlagSet, o *app.Options) {
 	flags.StringVar(&o.Database, "database", "", "postgres://… (default the SQLite file in the data directory)")
 	flags.StringVar(&o.Key, "key", "", "key-encryption key, file:PATH or env:NAME (default file:DATA/key, made on the first start)")
+}
+
+// checkAddresses looks at --listen and --external-url, which it brings into the form that
+// paths are appended to.
+func checkAddresses(o *app.Options) error {
+	if _, _, err := net.SplitHostPort(o.Listen); err != nil {
+		return usagef("--listen %s: give HOST:PORT, such as 127.0.0.1:9420 or :9420", o.Listen)
+	}
+	if o.ExternalURL == "" {
+		return nil
+	}
+	u, err := url.Parse(o.ExternalURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+		u.User != nil || strings.ContainsAny(o.ExternalURL, "?#") { // it may hold a password, so it is not repeated
+		return usagef("--external-url must be an absolute http:// or https:// URL without user, query and fragment, such as https://grantway.example.com")
+	}
+	o.ExternalURL = strings.TrimRight(o.ExternalURL, "/")
+	return nil
 }
 
 func newLog(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {

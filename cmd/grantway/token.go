@@ -21,7 +21,7 @@ func (f *refFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.scope, "scope", "", "scopes of this token instead of the credential's")
 	flags.StringVar(&f.audience, "audience", "", "audience of this token instead of the credential's")
 	flags.StringVar(&f.resource, "resource", "", "resource of this token instead of the credential's")
-	flags.DurationVar(&f.minLifetime, "min-lifetime", 0, "how long the token must stay valid at least, such as 10m")
+	flags.DurationVar(&f.minLifetime, "min-lifetime", 0, "how long the token must stay valid, such as 10m; counts for at most half of the lifetime that the provider issues")
 }
 
 func (f *refFlags) ref(credential string) (grantway.Ref, error) {
@@ -36,7 +36,7 @@ func (f *refFlags) ref(credential string) (grantway.Ref, error) {
 
 func (c *cli) tokenCommand() *cobra.Command {
 	var f refFlags
-	var header bool
+	var header, renew bool
 	cmd := &cobra.Command{
 		Use:   "token NAME",
 		Short: "Print a token that is valid now",
@@ -54,9 +54,17 @@ other users of the machine could see it.`,
 			if err != nil {
 				return err
 			}
+			if renew {
+				if err := hub.Invalidate(ctx, ref.Credential, ""); err != nil {
+					return err
+				}
+			}
 			t, err := hub.Token(ctx, ref)
 			if err != nil {
 				return err
+			}
+			if t.ExpiresIn < ref.MinLifetime {
+				c.note("warning: the token is valid for %s, less than --min-lifetime asks for: that counts for at most half of the lifetime that the provider issues", t.ExpiresIn.Duration())
 			}
 			return c.print(t, func(p *page) {
 				if header {
@@ -69,6 +77,7 @@ other users of the machine could see it.`,
 		ValidArgsFunction: c.credentialNames(1),
 	}
 	f.register(cmd.Flags())
+	cmd.Flags().BoolVar(&renew, "renew", false, "drop the credential's tokens that the hub keeps, and its back-off, and request a new one")
 	cmd.Flags().BoolVar(&header, "header", false, "print the header line of a request instead of the token")
 	return cmd
 }

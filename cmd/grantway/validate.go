@@ -84,11 +84,7 @@ func (c *cli) report(r grantway.Report) error {
 				sign = "✗"
 			}
 			p.mark(sign, sign != "✗")
-			message := s.Message
-			if s.HTTPCode != 0 && sign == "✗" {
-				message += fmt.Sprintf(" (HTTP %d)", s.HTTPCode)
-			}
-			p.row(s.Name, fmt.Sprintf("%d ms", s.Millis), message)
+			p.row(s.Name, fmt.Sprintf("%d ms", s.Millis), s.Message)
 			if s.Hint != "" {
 				p.row("", "", "→ "+s.Hint)
 			}

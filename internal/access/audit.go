@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/grantway/grantway"
@@ -24,14 +25,19 @@ const (
 )
 
 // Log is the audit trail: who changed, validated or was refused what, and when. A row
-// holds names, never values. Rows are added and read, never changed.
+// holds names, never values. Rows are added and read, never changed or deleted; of refusals
+// that repeat there are two rows a minute at most, so that nobody fills the disk by asking.
 type Log struct {
-	store *store.Store
-	log   *slog.Logger
+	store    *store.Store
+	log      *slog.Logger
+	refusals refusals
+
+	stop context.CancelFunc // nil before Start
+	done sync.WaitGroup
 }
 
 // NewLog returns the audit trail in s. What cannot be recorded goes to log.
-func NewLog(s *store.Store, log *slog.Logger) *Log { return &Log{s, log} }
+func NewLog(s *store.Store, log *slog.Logger) *Log { return &Log{store: s, log: log} }
 
 // Record adds e to the trail in the transaction that makes the change, so that there is
 // never one without the other. It fills in the id, the time and the caller; an empty
@@ -52,7 +58,7 @@ func (l *Log) Record(ctx context.Context, tx *store.Tx, who Caller, e grantway.E
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO audit (id, at, caller, caller_name, action, outcome, object, division, fields, detail)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		newID(now), now.UnixMilli(), who.ID, who.Name, e.Action, e.Outcome, storable(e.Object), storable(e.Division), fields, e.Detail)
+		newID(now), now.UnixMilli(), who.ID, who.Name, e.Action, e.Outcome, storable(e.Object), storable(nameOf(e.Division)), fields, e.Detail)
 	if err != nil {
 		return fmt.Errorf("audit %s: %w", e.Action, err)
 	}
@@ -63,19 +69,6 @@ func (l *Log) Record(ctx context.Context, tx *store.Tx, who Caller, e grantway.E
 // comes before anybody has looked at the names in the request.
 func storable(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s[:min(len(s), 256)], "\x00", ""), "")
-}
-
-// Denied records, in a transaction of its own, that who was refused e. It works after the
-// caller has gone away. If it cannot be recorded the refusal still stands, so that is
-// logged and not returned.
-func (l *Log) Denied(ctx context.Context, who Caller, e grantway.Event) {
-	e.Outcome = Denied
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err := l.store.Write(ctx, func(tx *store.Tx) error { return l.Record(ctx, tx, who, e) })
-	if err != nil {
-		l.log.Error("a refusal is missing in the audit trail", "caller", who.ID, "action", e.Action, "object", e.Object, "error", err)
-	}
 }
 
 // Require is who.Check(p, division) that records a refusal as e.

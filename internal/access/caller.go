@@ -64,8 +64,11 @@ func (c Caller) Check(p Permission, division string) error {
 		return nil
 	}
 	where := "division " + division
-	if division == Everywhere {
+	switch {
+	case division == Everywhere:
 		where = "all divisions"
+	case WrongName(division) != "":
+		where = "that division"
 	}
 	return refuse(of(p), "this needs the permission %s in %s, which %s; you are %s", p, where, rolesWith(p), c.roles())
 }

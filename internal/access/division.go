@@ -30,7 +30,7 @@ func NewDivisions(s *store.Store, log *Log) *Divisions { return &Divisions{store
 // Create adds a division. Its name follows WrongName. Errors are of code Forbidden,
 // Invalid, or Conflict when the name is taken, in whatever case.
 func (d *Divisions) Create(ctx context.Context, who Caller, division grantway.Division) error {
-	event := grantway.Event{Action: "division.create", Object: "division/" + division.Name}
+	event := grantway.Event{Action: "division.create", Object: Object("division", division.Name)}
 	if err := d.log.Require(ctx, who, WriteDivision, Everywhere, event); err != nil {
 		return err
 	}
@@ -86,9 +86,12 @@ func (d *Divisions) List(ctx context.Context, who Caller) ([]grantway.Division, 
 // Delete removes an empty division. Errors are of code Forbidden, NotFound, or Conflict
 // when something is still in it, which the message names; the default division stays.
 func (d *Divisions) Delete(ctx context.Context, who Caller, name string) error {
-	event := grantway.Event{Action: "division.delete", Object: "division/" + name}
+	event := grantway.Event{Action: "division.delete", Object: Object("division", name)}
 	if err := d.log.Require(ctx, who, WriteDivision, Everywhere, event); err != nil {
 		return err
+	}
+	if WrongName(name) != "" {
+		return noDivision(name)
 	}
 	if name == grantway.DefaultDivision {
 		return grantway.Errorf(grantway.Conflict, "the division %s is the default and stays", name)
@@ -110,21 +113,49 @@ func (d *Divisions) Delete(ctx context.Context, who Caller, name string) error {
 		if n, err := r.RowsAffected(); err != nil {
 			return fmt.Errorf("delete division %s: %w", name, err)
 		} else if n == 0 {
-			return grantway.Errorf(grantway.NotFound, "there is no division %s", name)
+			return noDivision(name)
 		}
 		return d.log.Record(ctx, tx, who, event)
 	})
 }
 
+func noDivision(name string) error {
+	if WrongName(name) != "" {
+		return grantway.Errorf(grantway.NotFound, "there is no such division")
+	}
+	return grantway.Errorf(grantway.NotFound, "there is no division %s", name)
+}
+
+// Object is the object of an event, such as "division/sales". What cannot be a name is left
+// out, for people paste secrets into the wrong field: "division/?".
+func Object(kind, name string) string {
+	if name = nameOf(name); name == "" {
+		name = "?"
+	}
+	return kind + "/" + name
+}
+
+// nameOf is name, or "" if it cannot be one.
+func nameOf(name string) string {
+	if WrongName(name) != "" {
+		return ""
+	}
+	return name
+}
+
 // WrongName says what is wrong with the name of a thing in the hub, as a phrase that
 // follows the word "name"; "" means nothing. A name is 1 to 100 letters, digits, ".", "_"
-// or "-" of ASCII and starts with a letter or digit.
+// or "-" of ASCII and starts with a letter or digit. Nothing is called like the secrets and
+// tokens that the hub makes.
 func WrongName(name string) string {
 	if name == "" {
 		return "is required"
 	}
 	if len(name) > 100 {
 		return "is longer than 100 characters"
+	}
+	if strings.Contains(name, "gws_") || strings.Contains(name, "gwt_") {
+		return "looks like a secret or a token of a hub"
 	}
 	for i, r := range name {
 		switch {

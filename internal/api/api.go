@@ -99,7 +99,7 @@ func (a *API) Handler() http.Handler {
 func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
+		h["Cache-Control"], h["Pragma"], h["X-Content-Type-Options"] = noStore, noCache, noSniff
 		var who access.Caller
 		if !rt.open {
 			var err error
@@ -146,6 +146,7 @@ func (a *API) serve(rt route) http.Handler {
 // Header values that are the same for every answer, made once.
 var (
 	noStore  = []string{"no-store"}
+	noCache  = []string{"no-cache"} // for HTTP/1.0 (RFC 6749 section 5.1)
 	noSniff  = []string{"nosniff"}
 	jsonType = []string{"application/json"}
 )
@@ -195,7 +196,7 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("WWW-Authenticate", challenge)
 	}
 	h.Set("Content-Type", "application/problem+json")
-	h.Set("Cache-Control", "no-store")
+	h["Cache-Control"], h["Pragma"] = noStore, noCache
 	h["X-Content-Type-Options"] = noSniff
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(p)

@@ -147,7 +147,7 @@ func (a *API) validateDraft(_ http.ResponseWriter, r *http.Request, who access.C
 	if err := decode(r, &c, false); err != nil {
 		return nil, err
 	}
-	if c.Inputs == nil {
+	if c.ID == "" && c.Inputs == nil {
 		c.Inputs = grantway.Inputs{}
 	}
 	return a.Broker.Validate(r.Context(), who, c)

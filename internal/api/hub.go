@@ -2,9 +2,7 @@ package api
 
 import (
 	"context"
-	"net"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/grantway/grantway"
@@ -98,6 +96,9 @@ func (a *API) listEvents(_ http.ResponseWriter, r *http.Request, who access.Call
 }
 
 func (a *API) hubStatus(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	if err := a.Audit.RequireSomewhere(r.Context(), who, access.ReadStatus, grantway.Event{Action: "hub.status"}); err != nil {
+		return nil, err
+	}
 	schema, err := a.Store.Status(r.Context())
 	if err != nil {
 		return nil, err
@@ -126,18 +127,11 @@ func (a *API) readyz(_ http.ResponseWriter, r *http.Request, _ access.Caller) (a
 	return condition{"ok"}, nil
 }
 
-// metrics serves Prometheus. Names of credentials are in there, so whoever asks over the
-// network needs a token like for anything else (Prometheus can get one: oauth2 in its scrape
-// configuration); a scraper on the same machine does not.
-func (a *API) metrics(w http.ResponseWriter, r *http.Request, _ access.Caller) (any, error) {
-	if !direct(r) {
-		who, err := a.Issuer.Authenticate(r)
-		if err != nil {
-			return nil, err
-		}
-		if err := a.Audit.Require(r.Context(), who, access.ReadStatus, access.Everywhere, grantway.Event{Action: "metrics.read"}); err != nil {
-			return nil, err
-		}
+// metrics serves Prometheus. Names of credentials are in there, so whoever asks needs a token
+// like for anything else; Prometheus can get one (oauth2 in its scrape configuration).
+func (a *API) metrics(w http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	if err := a.Audit.Require(r.Context(), who, access.ReadStatus, access.Everywhere, grantway.Event{Action: "metrics.read"}); err != nil {
+		return nil, err
 	}
 	a.Metrics.ServeHTTP(w, r)
 	return handled{}, nil
@@ -145,18 +139,3 @@ func (a *API) metrics(w http.ResponseWriter, r *http.Request, _ access.Caller) (
 
 // handled is returned by a handler that has written its answer itself.
 type handled struct{}
-
-// direct says whether r comes from this machine and through no proxy.
-func direct(r *http.Request) bool {
-	for _, h := range []string{"Forwarded", "X-Forwarded-For", "Via", "X-Real-Ip"} {
-		if r.Header.Get(h) != "" {
-			return false
-		}
-	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
-}

@@ -34,14 +34,14 @@ var allowed = map[string]string{
 	"createDivision":      "owner administrator",
 	"deleteDivision":      "owner administrator",
 	"listEvents":          "owner administrator auditor",
-	"getHubStatus":        "owner administrator designer auditor application",
+	"getHubStatus":        "owner administrator auditor application",
 	"rotateKey":           "owner",
 	"healthz":             everybody,
 	"readyz":              everybody,
 	"openapi":             everybody,
 	"docs":                everybody,
 	"docsStyle":           everybody,
-	"metrics":             everybody, // on the same machine
+	"metrics":             "owner administrator auditor application",
 }
 
 const everybody = "owner administrator designer auditor application none"

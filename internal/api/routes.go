@@ -42,7 +42,7 @@ func (a *API) routes() []route {
 		{method: "GET", path: "/openapi.json", name: "openapi", tag: "Hub", summary: "This description", status: 200, out: map[string]any{}, open: true, handle: a.openAPI},
 		{method: "GET", path: "/docs", name: "docs", tag: "Hub", summary: "This description as a page", status: 200, open: true, handle: a.docs},
 		{method: "GET", path: "/docs.css", name: "docsStyle", tag: "Hub", summary: "Style of the page", status: 200, open: true, handle: a.docsStyle},
-		{method: "GET", path: "/metrics", name: "metrics", tag: "Hub", summary: "Metrics for Prometheus; from other machines with a token", status: 200, open: true, handle: a.metrics},
+		{method: "GET", path: "/metrics", name: "metrics", tag: "Hub", summary: "Metrics for Prometheus", status: 200, handle: a.metrics},
 	}
 }
 

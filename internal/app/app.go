@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,7 +87,7 @@ func (a *App) setup(ctx context.Context) error {
 	a.onStop = append(a.onStop, func(context.Context) error { sealer.Close(); return nil })
 
 	guard := outbound.New(outbound.Options{AllowNetworks: o.AllowNetworks, RootCAs: o.RootCAs})
-	secrets := secret.New(secret.Env{}, secret.Files{Dir: o.SecretFiles})
+	secrets := secret.New(secret.Env{Reserved: o.reservedVariable}, secret.Files{Dir: o.SecretFiles, Reserved: o.reservedFiles()})
 	audit := access.NewLog(db, a.log)
 	reads := access.NewReads(db, a.log)
 	proxies := trustedProxies(o.TrustedProxies)
@@ -94,12 +96,9 @@ func (a *App) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	credentials, err := broker.New(ctx, broker.Options{
+	credentials := broker.New(broker.Options{
 		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Tracer: traces.tracer, Log: a.log,
 	})
-	if err != nil {
-		return err
-	}
 
 	divisions := access.NewDivisions(db, audit)
 	divisions.Contents = func(ctx context.Context, tx *store.Tx, division string) ([]string, error) {
@@ -136,18 +135,22 @@ func (a *App) setup(ctx context.Context) error {
 	a.start = []func(context.Context) error{
 		db.Start,
 		tokens.Start,
-		func(context.Context) error { reads.Start(); credentials.Start(); return nil },
+		func(context.Context) error { audit.Start(); reads.Start(); return nil },
+		credentials.Start,
 		func(ctx context.Context) error { return a.welcome(ctx, tokens) },
 		func(ctx context.Context) error { return a.startDemo(ctx, credentials) },
 	}
-	a.onStop = append(a.onStop, tokens.Stop, reads.Stop, credentials.Stop)
+	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, reads.Stop, credentials.Stop)
 	return nil
 }
 
 // Start serves until Stop. It returns once the listener is open.
 func (a *App) Start(ctx context.Context) (err error) {
 	if a.listen, err = net.Listen("tcp", a.o.Listen); err != nil {
-		return fmt.Errorf("listen on %s: %w (another hub? choose another address with --listen)", a.o.Listen, err)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("%w (another hub? choose another address with --listen)", err)
+		}
+		return fmt.Errorf("listen on %s: %w", a.o.Listen, err)
 	}
 	if a.o.TLSCert != "" {
 		certificate, err := tls.LoadX509KeyPair(a.o.TLSCert, a.o.TLSKey)
@@ -176,9 +179,25 @@ func (a *App) Ended() <-chan error { return a.ended }
 func (a *App) Stop(ctx context.Context) error {
 	var err error
 	if a.listen != nil {
-		err = a.server.Shutdown(ctx)
+		err = a.drain(ctx)
 	}
 	return errors.Join(err, a.undo(ctx))
+}
+
+// drain waits for requests in flight, but not so long that no time is left for what is to be
+// written down afterwards. Then it cuts them off.
+func (a *App) drain(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/3))
+		defer cancel()
+	}
+	err := a.server.Shutdown(ctx)
+	if err != nil {
+		a.server.Close()
+		return fmt.Errorf("requests in flight were cut off: %w", err)
+	}
+	return nil
 }
 
 func (a *App) undo(ctx context.Context) (err error) {
@@ -230,11 +249,31 @@ func OpenStore(ctx context.Context, o Options) (*store.Store, error) {
 	so := store.Options{URL: o.Database, Exclusive: !o.beside, Log: o.Log}
 	if o.Database == "" {
 		if err := os.MkdirAll(o.Data, 0o700); err != nil {
-			return nil, fmt.Errorf("data directory: %w", err)
+			return nil, o.explainData(fmt.Errorf("making the data directory: %w", err))
 		}
 		so.URL = "sqlite:" + o.databaseFile()
 	}
-	return store.Open(ctx, so)
+	db, err := store.Open(ctx, so)
+	if err == nil && so.Exclusive {
+		if err = db.Write(ctx, func(*store.Tx) error { return nil }); err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}
+	if err != nil {
+		return nil, o.explainData(err)
+	}
+	return db, nil
+}
+
+// explainData says so when err comes from a data directory that cannot be written.
+func (o Options) explainData(err error) error {
+	const readOnly, cannotOpen = 8, 14 // SQLITE_READONLY, SQLITE_CANTOPEN
+	var sqlite interface{ Code() int }
+	refused := errors.As(err, &sqlite) && (sqlite.Code()&0xff == readOnly || sqlite.Code()&0xff == cannotOpen)
+	if o.Database == "" && (refused || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+		return fmt.Errorf("data directory %s is not writable by this user: %w", o.Data, err)
+	}
+	return err
 }
 
 // OpenSealer opens the keyset of a database. For a database that is new it makes the key

@@ -27,10 +27,10 @@ import (
 	"github.com/grantway/grantway/internal/store/storetest"
 )
 
-// TestCanaries plants values that nobody must ever see, wherever a hub takes or makes a
+// TestC40Canaries plants values that nobody must ever see, wherever a hub takes or makes a
 // secret, drives everything that a hub does, well and badly, and then looks for them in all
 // that it says: answers, log, traces, metrics, and the files and rows of the database.
-func TestCanaries(t *testing.T) {
+func TestC40Canaries(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) { hunt(t, "") })
 	t.Run("PostgreSQL", func(t *testing.T) { hunt(t, storetest.Postgres(t)) })
 }

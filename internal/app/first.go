@@ -98,14 +98,40 @@ func writeOwner(path string, owner Owner) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	next := path + ".new"
-	if err := os.WriteFile(next, append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(next, path); err != nil {
+	if err := replaceFile(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// replaceFile gives a file of mode 0600 new content at once. When it returns, that survives
+// a crash of the machine.
+func replaceFile(path string, content []byte) (err error) {
+	dir := filepath.Dir(path)
+	next, err := os.CreateTemp(dir, filepath.Base(path)+".*") // O_EXCL, 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(next.Name())
+		}
+	}()
+	_, err = next.Write(content)
+	if err == nil {
+		err = next.Sync()
+	}
+	if err = errors.Join(err, next.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(next.Name(), path); err != nil {
+		return err
+	}
+	parent, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
 }
 
 // loopback is what the demo provider needs outgoing calls to reach.
@@ -132,16 +158,22 @@ func saveDemo(ctx context.Context, credentials *broker.Broker, p *demo.Provider)
 	return err
 }
 
-// rotate gives the hub a new data key and seals everything with it.
+// rotate gives the hub a new data key and seals everything with it. Each change of the keyset
+// is in the audit trail, and how it ended.
 func rotate(ctx context.Context, who access.Caller, audit *access.Log, db *store.Store, sealer *seal.Sealer, nouns ...seal.Reseal) (int, error) {
 	event := grantway.Event{Action: "key.rotate"}
 	if err := audit.Require(ctx, who, access.RotateKey, access.Everywhere, event); err != nil {
 		return 0, err
 	}
-	n, err := sealer.Rotate(ctx, nouns...)
-	if err != nil {
-		return n, err
-	}
+	n, err := sealer.Rotate(ctx, func(tx *store.Tx) error {
+		return audit.Record(ctx, tx, who, grantway.Event{Action: event.Action, Detail: "data keys changed"})
+	}, nouns...)
 	event.Detail = fmt.Sprintf("%d values sealed again", n)
-	return n, db.Write(ctx, func(tx *store.Tx) error { return audit.Record(ctx, tx, who, event) })
+	if err != nil {
+		event.Outcome = access.Failed
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // the caller may have gone away
+	defer cancel()
+	recorded := db.Write(ctx, func(tx *store.Tx) error { return audit.Record(ctx, tx, who, event) })
+	return n, errors.Join(err, recorded)
 }

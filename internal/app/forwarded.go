@@ -12,7 +12,8 @@ import (
 type trustedProxies []netip.Prefix
 
 // forwarded tells, for a request that a trusted proxy passed on, which address it came
-// from and whether it came over TLS. It reads X-Forwarded-For from the right, where our own
+// from and whether nobody could listen on its way: it came over TLS, or, if the proxy does not
+// say, from this machine. It reads X-Forwarded-For from the right, where our own
 // proxies write, and stops at the first address that is not one of them.
 func (t trustedProxies) forwarded(r *http.Request) (from netip.Addr, secure, ok bool) {
 	peer, valid := peerOf(r)
@@ -31,7 +32,16 @@ func (t trustedProxies) forwarded(r *http.Request) (from netip.Addr, secure, ok 
 			break
 		}
 	}
-	return from, r.Header.Get("X-Forwarded-Proto") == "https", true
+	protos := r.Header.Values("X-Forwarded-Proto") // of several proxies; or, in front, of whoever made it up
+	if protos == nil {
+		return from, from.IsLoopback(), true
+	}
+	for proto := range strings.SplitSeq(strings.Join(protos, ","), ",") {
+		if !strings.EqualFold(strings.TrimSpace(proto), "https") {
+			return from, false, true
+		}
+	}
+	return from, true, true
 }
 
 func (t trustedProxies) contains(addr netip.Addr) bool {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"strings"
 
 	"github.com/grantway/grantway"
 )
@@ -57,6 +58,31 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.Default()
 	}
 	return o
+}
+
+// reservedVariable says whether an environment variable holds, or may hold, secrets of the hub
+// itself: its settings and key, the password of its database, its account at a trace collector.
+func (o Options) reservedVariable(name string) bool {
+	upper := strings.ToUpper(name)
+	for _, prefix := range []string{"GRANTWAY_", "PG", "OTEL_"} {
+		if strings.HasPrefix(upper, prefix) {
+			return true
+		}
+	}
+	key, ok := strings.CutPrefix(o.Key, "env:")
+	return ok && strings.EqualFold(name, key)
+}
+
+// reservedFiles are the files that hold secrets of the hub itself.
+func (o Options) reservedFiles() []string {
+	files := []string{filepath.Join(o.Data, "owner.json")}
+	if key, ok := strings.CutPrefix(o.Key, "file:"); ok {
+		files = append(files, key)
+	}
+	if o.TLSKey != "" {
+		files = append(files, o.TLSKey)
+	}
+	return files
 }
 
 func (o Options) validate() error {

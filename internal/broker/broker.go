@@ -64,8 +64,8 @@ type cacheKey struct {
 	variant string // what a Ref overrides; "" when nothing
 }
 
-// New returns a Broker that knows every stored credential. Start makes it follow changes.
-func New(ctx context.Context, o Options) (*Broker, error) {
+// New returns a Broker that knows no credential before Start.
+func New(o Options) *Broker {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -75,22 +75,24 @@ func New(ctx context.Context, o Options) (*Broker, error) {
 		provider: &grant.Client{Transport: o.Outbound.Transport(), Timeout: providerTimeout},
 	}
 	b.cache = tokencache.New(tokencache.Options[cacheKey]{Fetch: b.fetch, FetchTimeout: fetchTimeout})
-	if err := b.heads.load(ctx, o.Store); err != nil {
-		return nil, err
-	}
-	return b, nil
+	return b
 }
 
-// Start follows the changes that other replicas make and clears out what has expired, until Stop.
-func (b *Broker) Start() {
-	ctx, stop := context.WithCancel(context.Background())
-	b.stop = stop
-	b.cancel = append(b.cancel,
+// Start loads every credential, follows the changes that other replicas make, and clears out
+// what has expired, until Stop. ctx bounds the call only.
+func (b *Broker) Start(ctx context.Context) error {
+	b.cancel = append(b.cancel, // first, so that no change falls between
 		b.Store.Subscribe(topicCredential, b.credentialChanged),
 		b.Store.Subscribe(topicToken, b.tokenDropped),
 		b.Store.Subscribe(topicRepaired, b.repaired))
-	b.background.Go(func() { b.sweep(ctx) })
-	b.background.Go(func() { b.watch(ctx) })
+	if err := b.heads.load(ctx, b.Store); err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.background.Go(func() { b.sweep(running) })
+	b.background.Go(func() { b.watch(running) })
+	return nil
 }
 
 // Stop ends background work and waits for it.

@@ -40,15 +40,14 @@ func newBroker(t *testing.T, s *store.Store) *broker.Broker {
 	}
 	t.Cleanup(sealer.Close)
 	quiet := slog.New(slog.DiscardHandler)
-	b, err := broker.New(t.Context(), broker.Options{
+	b := broker.New(broker.Options{
 		Store: s, Sealer: sealer, Secrets: secret.New(secret.Env{}), Audit: access.NewLog(s, quiet), Reads: access.NewReads(s, quiet),
 		Outbound: outbound.New(outbound.Options{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 		Tracer:   noop.NewTracerProvider().Tracer(""),
 	})
-	if err != nil {
+	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.Start()
 	t.Cleanup(func() {
 		if err := b.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)

@@ -346,7 +346,7 @@ func (b *Broker) writeSecrets(ctx context.Context, tx *store.Tx, d *draft) error
 }
 
 func secretPlace(id, input string) seal.Place {
-	return seal.Place{Table: "credential_secret", Row: id + "/" + input, Column: "sealed"}
+	return seal.Place{Table: "credential_secret", Row: rowName(id, input), Column: "sealed"}
 }
 
 func (d *draft) secretExpiry() int64 {
@@ -390,7 +390,10 @@ func (b *Broker) replay(ctx context.Context, tx *store.Tx, who access.Caller, c 
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, grantway.Errorf(grantway.Conflict, "the credential that was created with this Idempotency-Key is deleted; use a new key")
 	}
-	return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	return true, who.Check(access.ReadCredential, saved.Division) // it may have been moved since
 }
 
 func (b *Broker) remember(ctx context.Context, tx *store.Tx, who access.Caller, c grantway.Credential, key, id string, now time.Time) error {
@@ -407,7 +410,7 @@ func (b *Broker) remember(ctx context.Context, tx *store.Tx, who access.Caller, 
 }
 
 func idempotencyPlace(who access.Caller, key string) seal.Place {
-	return seal.Place{Table: "idempotency", Row: who.ID + "/" + key, Column: "digest"}
+	return seal.Place{Table: "idempotency", Row: rowName(who.ID, key), Column: "digest"}
 }
 
 func digest(c grantway.Credential) []byte {

@@ -125,6 +125,9 @@ func tokenError(h *head, err error) error {
 	switch {
 	case errors.As(err, &known):
 		e.Code, e.Message, e.Fields = known.Code, known.Message, known.Fields
+		if !known.RetryAt.IsZero() {
+			e.RetryAt = known.RetryAt
+		}
 		if known.Code == grantway.NotFound { // a key in a secret store, not something of the request
 			e.Code = grantway.Unavailable
 		}

@@ -49,20 +49,13 @@ func (r *record) external() bool {
 	return false
 }
 
-// usage counts what happened to a credential since the process started.
-type usage struct {
-	reads   atomic.Int64 // tokens handed out
-	waits   atomic.Int64 // of these, how many had to wait for a fetch
-	fetches [outcomes]atomic.Int64
-}
-
 // heads is the snapshot of all credentials that every replica keeps in memory. Reading
 // takes no lock.
 type heads struct {
 	byID   sync.Map // id → *head
 	byName sync.Map // name in lower case → *head
 
-	mu sync.Mutex // serializes changes of the two maps
+	mu sync.Mutex // held while the two maps change, never over I/O
 }
 
 const headColumns = `id, name, division, connector, version, secret_expires_at`
@@ -91,8 +84,6 @@ func (s *heads) get(ref string) *head {
 
 // load reads every credential and forgets those that are gone.
 func (s *heads) load(ctx context.Context, st *store.Store) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	rows, err := st.Read().QueryContext(ctx, `SELECT `+headColumns+` FROM credential`)
 	if err != nil {
 		return fmt.Errorf("load credentials: %w", err)
@@ -111,8 +102,10 @@ func (s *heads) load(ctx context.Context, st *store.Store) error {
 		return fmt.Errorf("load credentials: %w", err)
 	}
 	for id := range s.byID.Range {
-		if !seen[id.(string)] {
-			s.remove(id.(string))
+		if !seen[id.(string)] { // deleted, or made just now
+			if _, err := s.reload(ctx, st, id.(string)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -120,8 +113,6 @@ func (s *heads) load(ctx context.Context, st *store.Store) error {
 
 // reload reads one credential again. It returns nil when the credential is gone.
 func (s *heads) reload(ctx context.Context, st *store.Store, id string) (*head, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	h, err := scanHead(st.Read().QueryRowContext(ctx, `SELECT `+headColumns+` FROM credential WHERE id = $1`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		s.remove(id)
@@ -135,6 +126,8 @@ func (s *heads) reload(ctx context.Context, st *store.Store, id string) (*head, 
 
 // put stores h unless a newer version is there already, and returns what is stored then.
 func (s *heads) put(h *head) *head {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	old, ok := s.byID.Load(h.id)
 	if !ok {
 		h.usage = &usage{}
@@ -154,6 +147,8 @@ func (s *heads) put(h *head) *head {
 }
 
 func (s *heads) remove(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if old, ok := s.byID.LoadAndDelete(id); ok {
 		s.byName.CompareAndDelete(strings.ToLower(old.(*head).name), old)
 	}

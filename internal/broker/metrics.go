@@ -51,7 +51,7 @@ func (b *Broker) Collect(ch chan<- prometheus.Metric) {
 		}
 		if reads := h.usage.reads.Load(); reads > 0 || used {
 			counter(readsDesc, reads, h.name)
-			counter(hitsDesc, max(reads-h.usage.waits.Load(), 0), h.name)
+			counter(hitsDesc, h.usage.hits.Load(), h.name)
 			gauge(waitersDesc, float64(state.Waiters), h.name)
 		}
 	}

@@ -20,10 +20,7 @@ func TestDeleteWhileInUse(t *testing.T) {
 	each(t, func(t *testing.T, database string) {
 		hub := grantwaytest.Start(t, grantwaytest.HubOptions{Database: database})
 		db := open(t, hub, database)
-		b, err := broker.New(t.Context(), broker.Options{Store: db, Outbound: outbound.New(outbound.Options{})})
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := broker.New(broker.Options{Store: db, Outbound: outbound.New(outbound.Options{})})
 		defer b.Stop(t.Context())
 		write := func(f func(tx *store.Tx) error) {
 			t.Helper()

@@ -8,9 +8,8 @@ import (
 	"github.com/grantway/grantway/internal/store"
 )
 
-// sealedColumn is a place of sealed values: a query for the row's name and value, and the
-// statement that replaces a value if it is still the same. One text per table, since a
-// row's name in seal.Place is made of its key columns.
+// sealedColumn is a place of sealed values: a query for the key of a row, in two parts, and the
+// value, and the statement that replaces a value if it is still the same.
 type sealedColumn struct {
 	table, column, rows, replace string
 
@@ -21,15 +20,23 @@ type sealedColumn struct {
 
 var sealedColumns = []sealedColumn{
 	{"credential_secret", "sealed",
-		`SELECT credential_id || '/' || input, sealed FROM credential_secret`,
-		`UPDATE credential_secret SET sealed = $3 WHERE credential_id || '/' || input = $1 AND sealed = $2`, ""},
+		`SELECT credential_id, input, sealed FROM credential_secret`,
+		`UPDATE credential_secret SET sealed = $4 WHERE credential_id = $1 AND input = $2 AND sealed = $3`, ""},
 	{"token", "sealed",
-		`SELECT cache_key, sealed FROM token WHERE sealed IS NOT NULL`,
-		`UPDATE token SET sealed = $3 WHERE cache_key = $1 AND sealed = $2`,
-		`UPDATE token SET sealed = NULL, fingerprint = '', expires_at = 0 WHERE cache_key = $1 AND sealed = $2`},
+		`SELECT cache_key, '', sealed FROM token WHERE sealed IS NOT NULL`,
+		`UPDATE token SET sealed = $4 WHERE cache_key = $1 AND $2 = '' AND sealed = $3`,
+		`UPDATE token SET sealed = NULL, fingerprint = '', expires_at = 0 WHERE cache_key = $1 AND $2 = '' AND sealed = $3`},
 	{"idempotency", "digest",
-		`SELECT caller || '/' || idem_key, digest FROM idempotency`,
-		`UPDATE idempotency SET digest = $3 WHERE caller || '/' || idem_key = $1 AND digest = $2`, ""},
+		`SELECT caller, idem_key, digest FROM idempotency`,
+		`UPDATE idempotency SET digest = $4 WHERE caller = $1 AND idem_key = $2 AND digest = $3`, ""},
+}
+
+// rowName is the name of a row in seal.Place.
+func rowName(key, part string) string {
+	if part == "" {
+		return key
+	}
+	return key + "/" + part
 }
 
 // Reseal brings everything the broker sealed to the newest data key. It is a seal.Reseal.
@@ -46,8 +53,8 @@ func (b *Broker) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) 
 
 func (b *Broker) resealColumn(ctx context.Context, s *seal.Sealer, c sealedColumn) (n int, err error) {
 	type value struct {
-		row    string
-		sealed []byte
+		key, part string
+		sealed    []byte
 	}
 	var values []value
 	rows, err := b.Store.Read().QueryContext(ctx, c.rows)
@@ -57,7 +64,7 @@ func (b *Broker) resealColumn(ctx context.Context, s *seal.Sealer, c sealedColum
 	defer rows.Close()
 	for rows.Next() {
 		var v value
-		if err := rows.Scan(&v.row, &v.sealed); err != nil {
+		if err := rows.Scan(&v.key, &v.part, &v.sealed); err != nil {
 			return 0, err
 		}
 		values = append(values, v)
@@ -73,13 +80,13 @@ func (b *Broker) resealColumn(ctx context.Context, s *seal.Sealer, c sealedColum
 		err := b.Store.Write(ctx, func(tx *store.Tx) error {
 			changed = 0
 			for _, v := range part {
-				renewed, ok, err := s.Renew(seal.Place{Table: c.table, Row: v.row, Column: c.column}, v.sealed)
+				renewed, ok, err := s.Renew(seal.Place{Table: c.table, Row: rowName(v.key, v.part), Column: c.column}, v.sealed)
 				switch {
 				case err != nil && c.drop != "":
 					b.Log.Warn("a stored value is forgotten", "table", c.table, "error", err)
-					_, err = tx.ExecContext(ctx, c.drop, v.row, v.sealed)
+					_, err = tx.ExecContext(ctx, c.drop, v.key, v.part, v.sealed)
 				case ok:
-					_, err = tx.ExecContext(ctx, c.replace, v.row, v.sealed, renewed)
+					_, err = tx.ExecContext(ctx, c.replace, v.key, v.part, v.sealed, renewed)
 					changed++
 				}
 				if err != nil {

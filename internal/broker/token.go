@@ -69,13 +69,20 @@ func (b *Broker) Token(ctx context.Context, who access.Caller, ref grantway.Ref)
 
 func (b *Broker) current(ctx context.Context, h *head, variant string, minLifetime time.Duration) (*grant.Token, error) {
 	key := cacheKey{h.id, h.version, variant}
+	if t := b.cache.Lookup(key, minLifetime); t != nil {
+		h.usage.hits.Add(1)
+		return t, nil
+	}
+	if err := h.usage.admit(h.name, variant, time.Now()); err != nil {
+		return nil, err
+	}
 	t, err := b.cache.Token(ctx, key, minLifetime)
 	switch {
 	case err == nil:
 	case errors.As(err, new(*secretError)), errors.Is(err, errUnread):
 		// Nobody was asked for a token, so there is nothing to be patient about: the next
 		// call looks into the secret store, or the database, again.
-		b.cache.Drop(key, "")
+		b.cache.Retry(key)
 	case b.rotated(ctx, h, variant):
 		if err := b.endBackOff(ctx, h); err != nil {
 			b.databaseAway(err)
@@ -126,7 +133,28 @@ func (b *Broker) Invalidate(ctx context.Context, who access.Caller, ref, fingerp
 	if sum, err := base64.RawURLEncoding.DecodeString(fingerprint); fingerprint != "" && (err != nil || len(sum) != sha256.Size) {
 		return refError("/fingerprint", "is not the fingerprint of a token")
 	}
+	if fingerprint == "" {
+		if err := h.usage.renewNow(h.name, time.Now()); err != nil {
+			return err
+		}
+	} else if known, err := b.known(ctx, h, fingerprint); err == nil && !known {
+		return nil // an old one: nobody has it any more
+	}
 	return b.drop(ctx, h, fingerprint)
+}
+
+// known tells whether some replica may still hand out the token with this fingerprint.
+func (b *Broker) known(ctx context.Context, h *head, fingerprint string) (bool, error) {
+	for key, state := range b.cache.All() {
+		if key.id == h.id && state.Token != nil && state.Token.Fingerprint() == fingerprint {
+			return true, nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	var stored bool
+	err := b.Store.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM token WHERE credential_id = $1 AND fingerprint = $2)`, h.id, fingerprint).Scan(&stored)
+	return stored, err
 }
 
 func (b *Broker) drop(ctx context.Context, h *head, fingerprint string) error {
@@ -167,8 +195,8 @@ func (b *Broker) endBackOff(ctx context.Context, h *head) error {
 // endBackOffInMemory is endBackOff for this replica; "" is all credentials.
 func (b *Broker) endBackOffInMemory(id string) {
 	for key, state := range b.cache.All() {
-		if (id == "" || key.id == id) && state.Failure != nil && state.Token == nil {
-			b.cache.Drop(key, "")
+		if (id == "" || key.id == id) && state.Failure != nil {
+			b.cache.Retry(key)
 		}
 	}
 }
@@ -187,7 +215,6 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 	if h == nil || h.version != key.version {
 		return nil, errSuperseded
 	}
-	defer func() { h.usage.waits.Add(int64(b.cache.Peek(key).Waiters)) }()
 	rec, err := b.recordOf(ctx, h)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/grantway/grantway"
@@ -35,8 +36,12 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 	saved := c.ID != "" && c.Inputs == nil
 	var h *head
 	if c.ID != "" {
+		p := access.ValidateCredential
+		if !saved { // stored secrets go where the caller says, as after a save
+			p = access.WriteCredential
+		}
 		var err error
-		if h, err = b.find(ctx, who, c.ID, access.ValidateCredential); err != nil {
+		if h, err = b.find(ctx, who, c.ID, p); err != nil {
 			return grantway.Report{}, err
 		}
 		old, _, err := b.read(ctx, h.id)
@@ -67,6 +72,10 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 	if access.WrongName(d.Division) == "" {
 		event.Division = d.Division
 	}
+	if d.old != nil { // what was tried in place of the stored settings
+		event.Object, event.Division, event.Fields = object(d.old.Name), d.old.Division, d.changed()
+	}
+	ctx = context.WithoutCancel(ctx) // a token was asked for, whether or not somebody waits for the report
 	err = b.Store.Write(ctx, func(tx *store.Tx) error {
 		return b.Audit.Record(ctx, tx, who, event)
 	})
@@ -180,13 +189,14 @@ func (v *validation) request(ctx context.Context, request *grant.Request, values
 	defer provider.CloseIdleConnections()
 
 	began := time.Now()
-	var at marks
-	t, err := provider.Token(httptrace.WithClientTrace(ctx, at.trace()), request)
+	var noted marks
+	t, err := provider.Token(httptrace.WithClientTrace(ctx, noted.trace()), request)
+	at := noted.snapshot()
 	var failed *grant.Error
 	if err != nil && !errors.As(err, &failed) {
 		failed = &grant.Error{Stage: grant.StageRequest, Class: grant.Temporary, Message: err.Error(), Err: err}
 	}
-	v.connection(request, began, &at, failed)
+	v.connection(request, began, at, failed)
 	if failed == nil {
 		v.accepted(request, t, cmp.Or(at.answered, began))
 		return t, nil
@@ -201,7 +211,7 @@ func (v *validation) request(ctx context.Context, request *grant.Request, values
 }
 
 // connection reports the steps before the answer, up to the one that failed.
-func (v *validation) connection(request *grant.Request, began time.Time, at *marks, failed *grant.Error) {
+func (v *validation) connection(request *grant.Request, began time.Time, at *passed, failed *grant.Error) {
 	reached := func(stage grant.Stage) bool {
 		order := []grant.Stage{grant.StagePrepare, grant.StageAddress, grant.StageTLS, grant.StageRequest, grant.StageResponse}
 		return failed == nil || slices.Index(order, failed.Stage) > slices.Index(order, stage)
@@ -282,8 +292,14 @@ func (v *validation) otherEncoding(ctx context.Context, provider *grant.Client, 
 	return fmt.Sprintf("A second request with the other Basic encoding worked: set basic_encoding to %s.", map[bool]string{true: "rfc6749", false: "raw"}[basic.Raw])
 }
 
-// marks notes when a request passed its stages.
+// marks notes when a request passed its stages. The hooks of a trace may be called from
+// several goroutines, and after the request has ended; snapshot is for reading.
 type marks struct {
+	mu sync.Mutex // guards passed
+	passed
+}
+
+type passed struct {
 	peer                         string
 	connected, secured, answered time.Time
 	state                        tls.ConnectionState
@@ -293,20 +309,33 @@ func (m *marks) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		ConnectDone: func(_, addr string, err error) {
 			if err == nil {
-				m.peer, m.connected = addr, time.Now()
+				m.note(func() { m.peer, m.connected = addr, time.Now() })
 			}
 		},
 		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
 			if err == nil {
-				m.state, m.secured = state, time.Now()
+				m.note(func() { m.state, m.secured = state, time.Now() })
 			}
 		},
-		GotFirstResponseByte: func() { m.answered = time.Now() },
+		GotFirstResponseByte: func() { m.note(func() { m.answered = time.Now() }) },
 	}
 }
 
+func (m *marks) note(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
+func (m *marks) snapshot() *passed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.passed
+	return &p
+}
+
 // since is when the given stage began.
-func (m *marks) since(stage grant.Stage, began time.Time) time.Time {
+func (m *passed) since(stage grant.Stage, began time.Time) time.Time {
 	switch stage {
 	case grant.StageTLS:
 		return cmp.Or(m.connected, began)
@@ -318,7 +347,7 @@ func (m *marks) since(stage grant.Stage, began time.Time) time.Time {
 	return began
 }
 
-func (m *marks) describeTLS() string {
+func (m *passed) describeTLS() string {
 	text := tls.VersionName(m.state.Version)
 	if len(m.state.PeerCertificates) > 0 {
 		c := m.state.PeerCertificates[0]

@@ -210,8 +210,8 @@ func TestValidateNeverSaves(t *testing.T) {
 			}
 			actions = append(actions, e.Action+" "+e.Outcome+" "+e.Object)
 		}
-		want := []string{"credential.validate failed credential/", "credential.validate failed credential/renamed",
-			"credential.validate done credential/renamed", "credential.validate done credential/renamed", "credential.create done credential/app"}
+		want := []string{"credential.validate failed credential/", "credential.validate failed credential/app",
+			"credential.validate done credential/app", "credential.validate done credential/app", "credential.create done credential/app"}
 		if diff := cmp.Diff(want, actions[:len(want)]); diff != "" {
 			t.Errorf("audit trail (-want +got):\n%s", diff)
 		}

@@ -106,7 +106,8 @@ func bearerErrorf(code grantway.Code, cause bearerError, message string) error {
 // looking into memory, and works while the database is away; a new one is read from the
 // database once.
 //
-// Errors are of code Unauthenticated, Malformed (two tokens, or one in the query), or
+// Errors are of code Unauthenticated, Malformed (two tokens, or one in the query),
+// RateLimited (too many unknown tokens from this address; never for a token in memory), or
 // Unavailable (the database is away). Challenge gives the header that goes with them.
 func (i *Issuer) Authenticate(r *http.Request) (access.Caller, error) {
 	if r.URL.RawQuery != "" && r.URL.Query().Has("access_token") {
@@ -132,7 +133,7 @@ func (i *Issuer) Authenticate(r *http.Request) (access.Caller, error) {
 	s := i.sessions.get(&key)
 	if s == nil {
 		var err error
-		if s, err = i.loadSession(r.Context(), key, token); err != nil {
+		if s, err = i.loadSession(r, key, token); err != nil {
 			return access.Caller{}, err
 		}
 	}
@@ -152,9 +153,14 @@ func errInvalidToken() error {
 
 // loadSession reads a token from the database. Requests that bring the same one share the
 // query, so it does not end with the first of them.
-func (i *Issuer) loadSession(ctx context.Context, key sessionKey, token string) (*session, error) {
+func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*session, error) {
 	if !wellFormed(tokenPrefix, token) {
 		return nil, errInvalidToken()
+	}
+	ctx, now := r.Context(), time.Now()
+	from, _ := i.origin(r)
+	if wait := i.misses.full(from, now); wait > 0 {
+		return nil, &grantway.Error{Code: grantway.RateLimited, Message: "too many unknown access tokens from this address", RetryAt: now.Add(wait)}
 	}
 	loading := i.sessions.loading.DoChan(string(key[:]), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -189,6 +195,7 @@ func (i *Issuer) loadSession(ctx context.Context, key sessionKey, token string) 
 	case got := <-loading:
 		switch {
 		case errors.Is(got.Err, sql.ErrNoRows):
+			i.misses.missed(from, now)
 			return nil, errInvalidToken()
 		case got.Err != nil:
 			return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the access token cannot be checked now", Err: got.Err}

@@ -68,7 +68,7 @@ func markOwner(ctx context.Context, tx *store.Tx) (first bool, err error) {
 // Errors are of code Forbidden, Invalid with all wrong fields, or Conflict when the name
 // is taken, in whatever case.
 func (i *Issuer) CreateClient(ctx context.Context, who access.Caller, c grantway.OAuthClient) (grantway.OAuthClient, error) {
-	event := grantway.Event{Action: "client.create", Object: "client/" + c.Name}
+	event := grantway.Event{Action: "client.create", Object: access.Object("client", c.Name)}
 	if err := i.requireSome(ctx, who, event); err != nil {
 		return grantway.OAuthClient{}, err
 	}
@@ -206,7 +206,7 @@ func (i *Issuer) DeleteClient(ctx context.Context, who access.Caller, id string)
 // edit runs f on a client that exists and that who may change, raises its version, and
 // records the event, to which f may add. It returns what is stored then: gone, if f deleted it.
 func (i *Issuer) edit(ctx context.Context, who access.Caller, id, action string, f func(*store.Tx, *client, *grantway.Event) error) (stored *client, err error) {
-	event := grantway.Event{Object: "client/" + id, Action: action}
+	event := grantway.Event{Object: access.Object("client", id), Action: action}
 	if err := i.requireSome(ctx, who, event); err != nil {
 		return nil, err
 	}
@@ -289,7 +289,7 @@ func (i *Issuer) requireSome(ctx context.Context, who access.Caller, event grant
 // Client returns a client by its id or name, as this replica knows it. Errors are of code
 // Forbidden, or NotFound also when who may not see it.
 func (i *Issuer) Client(ctx context.Context, who access.Caller, ref string) (grantway.OAuthClient, error) {
-	if err := i.requireRead(ctx, who); err != nil {
+	if err := i.requireRead(ctx, who, access.Object("client", ref)); err != nil {
 		return grantway.OAuthClient{}, err
 	}
 	var found *client
@@ -317,7 +317,7 @@ func (i *Issuer) Clients(ctx context.Context, who access.Caller, cursor string, 
 	if err != nil {
 		return page, grantway.Errorf(grantway.Malformed, "the cursor is not one that this hub gave out")
 	}
-	if err := i.requireRead(ctx, who); err != nil {
+	if err := i.requireRead(ctx, who, ""); err != nil {
 		return page, err
 	}
 	all := []grantway.OAuthClient{}
@@ -355,8 +355,8 @@ func (i *Issuer) Contents(ctx context.Context, tx *store.Tx, division string) (n
 	return names, err
 }
 
-func (i *Issuer) requireRead(ctx context.Context, who access.Caller) error {
-	return i.Audit.RequireSomewhere(ctx, who, access.ReadClient, grantway.Event{Action: "client.read"})
+func (i *Issuer) requireRead(ctx context.Context, who access.Caller, object string) error {
+	return i.Audit.RequireSomewhere(ctx, who, access.ReadClient, grantway.Event{Action: "client.read", Object: object})
 }
 
 // public is a copy of c for callers, with a secret if that is new.
@@ -463,6 +463,9 @@ func sameRoles(a, b []grantway.Assignment) bool {
 }
 
 func noClient(ref string) error {
+	if access.WrongName(ref) != "" { // a secret, perhaps
+		return grantway.Errorf(grantway.NotFound, "there is no such client")
+	}
 	return grantway.Errorf(grantway.NotFound, "there is no client %q", ref)
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // The registered authentication methods of a client (RFC 7591 section 2), and authSecret, which
@@ -63,6 +65,9 @@ func (i *Issuer) authenticate(ctx context.Context, r *http.Request, from netip.A
 	p, failure := readPresented(r, f)
 	if failure != nil {
 		return nil, "", failure
+	}
+	if !utf8.ValidString(p.id) || strings.Contains(p.id, "\x00") {
+		p.id = "" // no client has that id either, and PostgreSQL takes it for text
 	}
 	now := time.Now()
 	c := i.nobody

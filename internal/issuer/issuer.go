@@ -39,11 +39,12 @@ type Options struct {
 	Audit  *access.Log
 
 	// Proxied tells, for a request that came through a proxy the hub trusts, which address it
-	// came from and whether it came over TLS; ok is false for all other requests, and
-	// then the connection itself tells. nil: no proxy is trusted.
+	// came from and whether nobody could listen on its way; ok is false for all other
+	// requests, and then the connection itself tells. nil: no proxy is trusted.
 	//
-	// The token endpoint takes plain http from loopback addresses only.
-	Proxied func(r *http.Request) (from netip.Addr, tls, ok bool)
+	// The token endpoint takes plain http from loopback addresses only, and from there only
+	// what does not say that it was passed on.
+	Proxied func(r *http.Request) (from netip.Addr, secure, ok bool)
 
 	Log *slog.Logger // nil discards
 }
@@ -55,7 +56,8 @@ type Issuer struct {
 	nobody   *client // stands in for a client that does not exist
 	clients  registry
 	sessions sessions
-	failures throttle
+	failures throttle // of clients that authenticate
+	misses   throttle // of access tokens that are not in the database
 	tokens   ledger
 	usage    usage
 
@@ -70,7 +72,7 @@ func New(ctx context.Context, o Options) (*Issuer, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Proxied == nil {
-		o.Proxied = func(*http.Request) (from netip.Addr, tls, ok bool) { return }
+		o.Proxied = func(*http.Request) (from netip.Addr, secure, ok bool) { return }
 	}
 	i := &Issuer{Options: o}
 	i.sessions.init()

@@ -166,7 +166,7 @@ func TestReseal(t *testing.T) {
 		sealer, err := seal.Open(t.Context(), s, kek)
 		ok(t, err)
 		defer sealer.Close()
-		if n, err := sealer.Rotate(t.Context(), h.Reseal); err != nil || n != 1 {
+		if n, err := sealer.Rotate(t.Context(), nil, h.Reseal); err != nil || n != 1 {
 			t.Fatalf("%d, %v", n, err)
 		}
 		if n, err := h.Reseal(t.Context(), sealer); err != nil || n != 0 {

@@ -57,9 +57,8 @@ func wellFormed(prefix, text string) bool {
 
 // hash is what the database holds of a secret or token: HMAC-SHA-256 under a key that is
 // sealed in the database. A plain SHA-256 of 256 random bits would keep a reader of the
-// database out as well. The key also keeps out who can only write to it: he cannot add
-// a hash of a secret he knows. A slow hash is for passwords that people choose, and would
-// add nothing but load.
+// database out as well; with the key he cannot even tell whether a string he found is one of
+// them. A slow hash is for passwords that people choose, and would add nothing but load.
 func (i *Issuer) hash(text string) string {
 	mac := hmac.New(sha256.New, i.hashKey)
 	mac.Write([]byte(text))

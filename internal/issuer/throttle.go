@@ -14,7 +14,9 @@ import (
 // nobody can lock out a client by failing in its name, not even from the client's own
 // address, as when both are behind one gateway. That gives nothing away, for secrets are 256
 // random bits that the hub has made: no rate of guessing finds one. What the throttle
-// saves is the work and the noise.
+// saves is the work and the noise. Access tokens have one of their own: those that a replica
+// holds in memory always pass, others wait with those that were made up, for only a query
+// of the database tells them apart.
 type throttle struct {
 	mu      sync.Mutex
 	buckets map[bucket]time.Time // when each will be empty; guarded by mu
@@ -47,22 +49,45 @@ const maxBuckets = 1 << 16
 func (t *throttle) failed(from netip.Addr, clientID string, now time.Time) (wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.buckets == nil {
-		t.buckets, t.seed = make(map[bucket]time.Time), maphash.MakeSeed()
-	}
-	bits := 32
-	if from = from.Unmap().WithZone(""); from.Is6() {
-		bits = 64
-	}
-	prefix, _ := from.Prefix(bits) // no address has an empty prefix, and a bucket for all
-	address := bucket{prefix, 0}
-	client := bucket{prefix, maphash.String(t.seed, clientID) | 1}
+	t.init()
+	address := addressBucket(from)
+	client := bucket{address.from, maphash.String(t.seed, clientID) | 1}
 	wait = max(t.wait(address, perAddress, now), t.wait(client, perClient, now))
 	if wait == 0 {
 		t.fill(address, perAddress, now)
 		t.fill(client, perClient, now)
 	}
 	return wait
+}
+
+// missed notes a failure of an address in nobody's name, such as a token that was made up.
+func (t *throttle) missed(from netip.Addr, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.init()
+	t.fill(addressBucket(from), perAddress, now)
+}
+
+// full returns 0, or for how long an address should stay away because it has failed too often.
+func (t *throttle) full(from netip.Addr, now time.Time) (wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.wait(addressBucket(from), perAddress, now)
+}
+
+func (t *throttle) init() {
+	if t.buckets == nil {
+		t.buckets, t.seed = make(map[bucket]time.Time), maphash.MakeSeed()
+	}
+}
+
+func addressBucket(from netip.Addr) bucket {
+	bits := 32
+	if from = from.Unmap().WithZone(""); from.Is6() {
+		bits = 64
+	}
+	prefix, _ := from.Prefix(bits) // no address has an empty prefix, and a bucket for all
+	return bucket{prefix, 0}
 }
 
 // wait is how long it takes until b has room for one more.

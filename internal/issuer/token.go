@@ -87,12 +87,23 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 
 // origin says where r came from, and whether nobody could listen on its way.
 func (i *Issuer) origin(r *http.Request) (from netip.Addr, secure bool) {
-	from, tls, ok := i.Proxied(r)
-	if !ok {
-		peer, _ := netip.ParseAddrPort(r.RemoteAddr) // not an address: not loopback
-		from, tls = peer.Addr().Unmap(), r.TLS != nil
+	if from, secure, ok := i.Proxied(r); ok {
+		return from, secure
 	}
-	return from, tls || from.IsLoopback()
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // not an address: not loopback
+	from = peer.Addr().Unmap()
+	return from, r.TLS != nil || from.IsLoopback() && !relayed(r.Header)
+}
+
+// relayed says whether a proxy has written into h. One that is not trusted may have got the
+// request from anywhere, even if it runs on this machine.
+func relayed(h http.Header) bool {
+	for name := range h {
+		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+			return true
+		}
+	}
+	return false
 }
 
 func readForm(w http.ResponseWriter, r *http.Request) (form, *oauthError) {

@@ -41,7 +41,7 @@ func TestS02TLS(t *testing.T) {
 			{"plain http from loopback", "", "", 200},
 			{"a proxy on this host tells of another host over http", "192.0.2.1", "http", 400},
 			{"a proxy on this host tells of another host over https", "192.0.2.1", "https", 200},
-			{"a proxy on this host tells of this host", "::1", "http", 200},
+			{"a proxy on this host tells of this host over http", "::1", "http", 400},
 			{"an untrusted header changes nothing", "", "https", 200},
 		} {
 			got := h.post(grantBody, basic(c.ID, c.Secret), header("Test-From", test.from), header("Test-Proto", test.proto))

@@ -32,15 +32,26 @@ func (s *Sealer) Renew(place Place, sealed []byte) (renewed []byte, ok bool, err
 	return renewed, err == nil, err
 }
 
+// Record records a change of the keyset in the transaction that makes it; if it fails there is
+// no change. nil records nothing.
+type Record func(tx *store.Tx) error
+
+func (r Record) in(tx *store.Tx) error {
+	if r == nil {
+		return nil
+	}
+	return r(tx)
+}
+
 // Rotate makes a new data key and re-seals every value with it, while all replicas go on. It
 // returns how many values were re-sealed. When it fails or is interrupted, everything still
 // opens, and it can be run again.
 //
 // The key before the new one stays in the keyset until the next rotation: a replica that was
 // cut off from the others may still have to hear of the new key, and what it seals until then
-// must not be lost. Older keys are removed.
-func (s *Sealer) Rotate(ctx context.Context, reseal ...Reseal) (n int, err error) {
-	keys, err := s.edit(ctx, func(m *keyset.Manager, _ []uint32) error {
+// must not be lost. Older keys are removed, which is recorded like the adding.
+func (s *Sealer) Rotate(ctx context.Context, record Record, reseal ...Reseal) (n int, err error) {
+	keys, err := s.edit(ctx, record, func(m *keyset.Manager, _ []uint32) error {
 		id, err := m.Add(aead.AES256GCMKeyTemplate())
 		if err != nil {
 			return err
@@ -66,7 +77,7 @@ func (s *Sealer) Rotate(ctx context.Context, reseal ...Reseal) (n int, err error
 	if err != nil {
 		return n, err
 	}
-	_, err = s.edit(ctx, func(m *keyset.Manager, present []uint32) error {
+	_, err = s.edit(ctx, record, func(m *keyset.Manager, present []uint32) error {
 		for _, id := range keys[:len(keys)-2] {
 			if !slices.Contains(present, id) {
 				continue // another rotation removed it
@@ -103,7 +114,7 @@ func (s *Sealer) reseal(ctx context.Context, funcs []Reseal) (n int, err error) 
 
 // edit changes the keyset in the database and then in memory, and returns the ids of its keys
 // from the oldest to the newest. change gets those from before.
-func (s *Sealer) edit(ctx context.Context, change func(m *keyset.Manager, keys []uint32) error) ([]uint32, error) {
+func (s *Sealer) edit(ctx context.Context, record Record, change func(m *keyset.Manager, keys []uint32) error) ([]uint32, error) {
 	var changed *ring
 	err := s.store.Write(ctx, func(tx *store.Tx) error {
 		wraps, err := lockWraps(ctx, tx)
@@ -136,7 +147,7 @@ func (s *Sealer) edit(ctx context.Context, change func(m *keyset.Manager, keys [
 			return fmt.Errorf("saving the keyset: %w", err)
 		}
 		tx.Changed(topic, "")
-		return nil
+		return record.in(tx)
 	})
 	if err != nil {
 		return nil, err

@@ -130,7 +130,7 @@ func TestRotate(t *testing.T) {
 		v.fill(t, a, 5)
 		first := mustSeal(t, a, "first", "x")
 
-		if n, err := a.Rotate(t.Context(), v.reseal); n != 5 || err != nil {
+		if n, err := a.Rotate(t.Context(), nil, v.reseal); n != 5 || err != nil {
 			t.Errorf("re-sealed %d, %v, want 5", n, err)
 		}
 		v.wantAll(t, a, 5)
@@ -144,7 +144,7 @@ func TestRotate(t *testing.T) {
 			wantOpen(t, s, "second", second, "x")
 		}
 
-		if n, err := b.Rotate(t.Context(), v.reseal); n != 5 || err != nil {
+		if n, err := b.Rotate(t.Context(), nil, v.reseal); n != 5 || err != nil {
 			t.Errorf("re-sealed %d, %v, want 5", n, err)
 		}
 		v.wantAll(t, a, 5)
@@ -194,7 +194,7 @@ func TestRotateWhileReplicasWork(t *testing.T) {
 		})
 		for _, s := range []*seal.Sealer{a, b} {
 			<-worked
-			if _, err := s.Rotate(t.Context(), v.reseal); err != nil {
+			if _, err := s.Rotate(t.Context(), nil, v.reseal); err != nil {
 				t.Error(err)
 			}
 		}
@@ -216,14 +216,14 @@ func TestInterruptedRotation(t *testing.T) {
 		v.fill(t, s, 5)
 
 		v.fail = errors.New("power cut")
-		if n, err := s.Rotate(t.Context(), v.reseal); n != 1 || !errors.Is(err, v.fail) {
+		if n, err := s.Rotate(t.Context(), nil, v.reseal); n != 1 || !errors.Is(err, v.fail) {
 			t.Errorf("re-sealed %d, %v, want 1 and the power cut", n, err)
 		}
 		restarted := open(t, storetest.Open(t, url), kek)
 		v.wantAll(t, restarted, 5)
 
 		v.fail = nil
-		if n, err := restarted.Rotate(t.Context(), v.reseal); n != 5 || err != nil {
+		if n, err := restarted.Rotate(t.Context(), nil, v.reseal); n != 5 || err != nil {
 			t.Errorf("re-sealed %d, %v, want 5", n, err)
 		}
 		v.wantAll(t, restarted, 5)

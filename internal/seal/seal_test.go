@@ -209,10 +209,10 @@ func TestChangeOfKEK(t *testing.T) {
 	storetest.EachURL(t, func(t *testing.T, url string) {
 		oldKEK, newKEK := newKEK(t), newKEK(t)
 		a := open(t, storetest.Open(t, url), oldKEK)
-		wantError(t, a.RemoveWrap(t.Context(), oldKEK.ID), "only one")
-		wantError(t, a.AddWrap(t.Context(), seal.KEK{}), "none was given")
+		wantError(t, a.RemoveWrap(t.Context(), oldKEK.ID, nil), "only one")
+		wantError(t, a.AddWrap(t.Context(), seal.KEK{}, nil), "none was given")
 		for range 2 {
-			if err := a.AddWrap(t.Context(), newKEK); err != nil {
+			if err := a.AddWrap(t.Context(), newKEK, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -232,18 +232,18 @@ func TestChangeOfKEK(t *testing.T) {
 		wantOpen(t, a, "a", mustSeal(t, b, "a", "x"), "x")
 		wantOpen(t, b, "a", mustSeal(t, a, "a", "x"), "x")
 
-		_, err = a.Rotate(t.Context())
+		_, err = a.Rotate(t.Context(), nil)
 		wantError(t, err, oldKEK.ID, newKEK.ID, "remove all but one first")
-		wantError(t, b.RemoveWrap(t.Context(), newKEK.ID), "this process runs with")
-		wantError(t, b.RemoveWrap(t.Context(), "abc"), "abc", oldKEK.ID)
-		if err := b.RemoveWrap(t.Context(), oldKEK.ID); err != nil {
+		wantError(t, b.RemoveWrap(t.Context(), newKEK.ID, nil), "this process runs with")
+		wantError(t, b.RemoveWrap(t.Context(), "abc", nil), "abc", oldKEK.ID)
+		if err := b.RemoveWrap(t.Context(), oldKEK.ID, nil); err != nil {
 			t.Fatal(err)
 		}
 
 		wantOpen(t, b, "a", mustSeal(t, a, "a", "x"), "x") // a still runs with the old key
 		_, err = seal.Open(t.Context(), storetest.Open(t, url), oldKEK)
 		wantError(t, err, "wrong key")
-		if _, err := b.Rotate(t.Context()); err != nil {
+		if _, err := b.Rotate(t.Context(), nil); err != nil {
 			t.Error(err)
 		}
 		_, err = a.Open(place("a"), mustSeal(t, b, "a", "x"))

@@ -106,8 +106,8 @@ func (s *Sealer) Wraps(ctx context.Context) ([]Wrap, error) {
 
 // AddWrap lets kek open the keyset, too. To change the key-encryption key without downtime: add
 // the new one, restart the replicas one by one with it, remove the old one, rotate. Adding one
-// that is there does nothing.
-func (s *Sealer) AddWrap(ctx context.Context, kek KEK) error {
+// that is there does and records nothing.
+func (s *Sealer) AddWrap(ctx context.Context, kek KEK, record Record) error {
 	if kek.aead == nil {
 		return errNoKey
 	}
@@ -123,14 +123,17 @@ func (s *Sealer) AddWrap(ctx context.Context, kek KEK) error {
 		if err != nil {
 			return err
 		}
-		return now.insert(ctx, tx, kek)
+		if err := now.insert(ctx, tx, kek); err != nil {
+			return err
+		}
+		return record.in(tx)
 	})
 }
 
 // RemoveWrap ends that the key-encryption key with this id opens the keyset. Replicas that run
 // with it go on until they are restarted or the data key is rotated. The key this Sealer runs
 // with, and the last one, are refused.
-func (s *Sealer) RemoveWrap(ctx context.Context, id string) error {
+func (s *Sealer) RemoveWrap(ctx context.Context, id string, record Record) error {
 	return s.store.Write(ctx, func(tx *store.Tx) error {
 		wraps, err := lockWraps(ctx, tx)
 		if err != nil {
@@ -147,7 +150,7 @@ func (s *Sealer) RemoveWrap(ctx context.Context, id string) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM keyset_wrap WHERE kek_id = $1`, id); err != nil {
 			return fmt.Errorf("removing key %s: %w", id, err)
 		}
-		return nil
+		return record.in(tx)
 	})
 }
 

@@ -3,14 +3,16 @@ package secret
 import (
 	"context"
 	"os"
-	"strings"
 
 	"github.com/grantway/grantway"
 )
 
-// Env is the store "env": environment variables of the process. Variables that belong to
-// the hub itself (GRANTWAY_…, which hold its own keys) are not readable through it.
-type Env struct{}
+// Env is the store "env": environment variables of the process.
+type Env struct {
+	// Reserved says which variables belong to the hub itself, such as those that hold its
+	// own keys; these are not readable. nil: none.
+	Reserved func(name string) bool
+}
 
 // Describe implements Store.
 func (Env) Describe() grantway.SecretStore {
@@ -18,8 +20,8 @@ func (Env) Describe() grantway.SecretStore {
 }
 
 // Read implements Store. Versions do not exist here.
-func (Env) Read(_ context.Context, key, _ string) ([]byte, error) {
-	if strings.HasPrefix(strings.ToUpper(key), "GRANTWAY_") {
+func (e Env) Read(_ context.Context, key, _ string) ([]byte, error) {
+	if e.Reserved != nil && e.Reserved(key) {
 		return nil, grantway.Errorf(grantway.NotFound, "secret store env: %s belongs to the hub itself and is not readable as a secret", key)
 	}
 	value, ok := os.LookupEnv(key)

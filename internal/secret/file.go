@@ -17,6 +17,10 @@ const maxFile = 256 << 10
 // Kubernetes mount them. Keys are relative paths; neither ".." nor a link leads out.
 type Files struct {
 	Dir string // such as /run/secrets
+
+	// Reserved are files that belong to the hub itself, such as its key; these are not
+	// readable, whatever name leads to them.
+	Reserved []string
 }
 
 // Describe implements Store.
@@ -42,6 +46,11 @@ func (f Files) Read(_ context.Context, key, _ string) ([]byte, error) {
 		return nil, unavailable("file", "key "+key+" cannot be opened below "+f.Dir, err)
 	}
 	defer file.Close()
+	if reserved, err := f.reserved(file); err != nil {
+		return nil, unavailable("file", "key "+key+" cannot be read", err)
+	} else if reserved {
+		return nil, grantway.Errorf(grantway.NotFound, "secret store file: key %s belongs to the hub itself and is not readable as a secret", key)
+	}
 	value, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return nil, unavailable("file", "key "+key+" cannot be read", err)
@@ -50,6 +59,19 @@ func (f Files) Read(_ context.Context, key, _ string) ([]byte, error) {
 		return nil, grantway.Errorf(grantway.Unavailable, "secret store file: key %s is larger than %d KiB", key, maxFile>>10)
 	}
 	return value, nil
+}
+
+func (f Files) reserved(file *os.File) (bool, error) {
+	opened, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	for _, path := range f.Reserved {
+		if other, err := os.Stat(path); err == nil && os.SameFile(opened, other) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Test implements Store.

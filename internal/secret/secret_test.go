@@ -44,7 +44,9 @@ func TestResolve(t *testing.T) {
 	t.Setenv("TEST_SECRET_EMPTY", "")
 	t.Setenv("TEST_SECRET_JSON", `{"password":"p"}`)
 	t.Setenv("GRANTWAY_KEY", "kek")
-	stores := secret.New(secret.Files{Dir: dir}, secret.Env{})
+	stores := secret.New(
+		secret.Files{Dir: dir, Reserved: []string{"/nowhere", filepath.Join(dir, "key")}},
+		secret.Env{Reserved: func(name string) bool { return strings.EqualFold(name, "GRANTWAY_KEY") }})
 
 	for _, c := range []struct {
 		store, key, field string
@@ -61,6 +63,8 @@ func TestResolve(t *testing.T) {
 		{"file", "json", "p", "not_found: secret store file: key json has no field p"},
 		{"file", "json", "e", "unavailable: secret store file: field e of key json is empty"},
 		{"file", "json", "null", "unavailable: secret store file: field null of key json is empty"},
+		{"file", "key", "", "not_found: secret store file: key key belongs to the hub itself and is not readable as a secret"},
+		{"file", "key-link", "", "not_found: secret store file: key key-link belongs to the hub itself and is not readable as a secret"},
 		{"file", "plain", "secret", "unavailable: secret store file: key plain is not a JSON object, so it has no field secret"},
 		{"file", "nothing", "", "not_found: secret store file has no key nothing"},
 		{"file", "empty", "", "unavailable: secret store file: key empty is empty"},

@@ -183,9 +183,19 @@ func (f *feed) deliver(ctx context.Context) {
 		case <-f.wake:
 		}
 		for sub, key := f.next(); sub != nil && ctx.Err() == nil; sub, key = f.next() {
-			f.told(sub, key, sub.call(ctx, key), ctx.Err() != nil)
+			f.told(sub, key, deliverOne(ctx, sub, key), ctx.Err() != nil)
 		}
 	}
+}
+
+// callTime is how long one subscriber may take. One that hangs, on a connection that is
+// half open say, is called again, and meanwhile the others get their turn.
+const callTime = 20 * time.Second
+
+func deliverOne(ctx context.Context, sub *subscriber, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return sub.call(ctx, key)
 }
 
 // told notes how a call ended. Of a row of failures the first is logged.
