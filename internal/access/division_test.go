@@ -3,6 +3,7 @@ package access_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -86,7 +87,8 @@ func TestDivisionRefused(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		l := access.NewLog(s, slog.Default())
 		d := access.NewDivisions(s, l)
-		for _, who := range []access.Caller{caller("administrator sales"), caller("designer *"), {}} {
+		for n, who := range []access.Caller{caller("administrator sales"), caller("designer *"), {}} {
+			who.ID = strconv.Itoa(n)
 			if err := d.Create(t.Context(), who, grantway.Division{Name: "sales"}); !isForbidden(err) {
 				t.Errorf("got %v", err)
 			}

@@ -78,7 +78,7 @@ func RecoverOwner(ctx context.Context, o Options) (path string, err error) {
 		return "", err
 	}
 	client, err := tokens.CreateClient(ctx, access.Hub(), grantway.OAuthClient{
-		Name: "owner-" + time.Now().UTC().Format("20060102-150405"), Description: "Made by grantway owner recover",
+		Name: "owner-" + time.Now().UTC().Format("20060102-150405.000000"), Description: "Made by grantway owner recover",
 		Roles: []grantway.Assignment{{Role: access.Owner, Division: access.Everywhere}},
 	})
 	if err != nil {

@@ -136,6 +136,7 @@ func TestTokenExpires(t *testing.T) {
 // What a token may do follows the roles of its client at once.
 func TestRolesChange(t *testing.T) {
 	each(t, func(t *testing.T, h *hub) {
+		h.client("other-owner", "owner *") // the last owner cannot be changed
 		c := h.client("app", "application home")
 		token := h.token(c)
 		for _, test := range []struct {

@@ -43,3 +43,6 @@ func Throttle(n int) int {
 	}
 	return len(t.buckets)
 }
+
+// Forge makes up a well-formed token.
+func Forge() string { return newSecret(tokenPrefix) }

@@ -111,7 +111,7 @@ func proxied(r *http.Request) (from netip.Addr, tls, ok bool) {
 
 func status(err error) int {
 	return map[grantway.Code]int{grantway.Malformed: 400, grantway.Unauthenticated: 401, grantway.Forbidden: 403,
-		grantway.Unavailable: 503}[code(err)]
+		grantway.RateLimited: 429, grantway.Unavailable: 503}[code(err)]
 }
 
 func code(err error) grantway.Code {

@@ -223,6 +223,7 @@ func TestEnsureOwner(t *testing.T) {
 			}
 		}
 
+		a.client("other-owner", "owner *") // the last owner cannot be deleted
 		ok(t, a.DeleteClient(t.Context(), owner, c.ID))
 		never := func(grantway.OAuthClient) error { t.Error("made again"); return nil }
 		if created, err := b.EnsureOwner(t.Context(), never); created || err != nil {

@@ -29,13 +29,14 @@ func TestResolve(t *testing.T) {
 	}
 	write(outside, "s3cret of somebody else")
 	write(filepath.Join(dir, "plain"), "s3cret")
+	write(filepath.Join(dir, "key"), "kek")
 	write(filepath.Join(dir, "unix"), "s3cret\n")
 	write(filepath.Join(dir, "windows"), " s3 cret \r\n")
 	write(filepath.Join(dir, "team", "db"), "nested")
 	write(filepath.Join(dir, "empty"), "\n")
 	write(filepath.Join(dir, "large"), strings.Repeat("x", 256<<10+1))
 	write(filepath.Join(dir, "json"), `{"secret":"s3cret","n":1.50,"o":{"a":[1]},"e":"","null":null}`)
-	for name, target := range map[string]string{"link-in": "plain", "link-out": outside, "link-up": "../" + filepath.Base(filepath.Dir(outside)) + "/outside"} {
+	for name, target := range map[string]string{"link-in": "plain", "key-link": "key", "link-out": outside, "link-up": "../" + filepath.Base(filepath.Dir(outside)) + "/outside"} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
