@@ -20,10 +20,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grant"
 	"github.com/grantway/grantway/grantwaytest"
 	"github.com/grantway/grantway/internal/store"
 	"github.com/grantway/grantway/internal/store/storetest"
@@ -86,6 +88,7 @@ func external(key, storeName string) grantway.Value {
 
 func create(t testing.TB, hub *grantwaytest.Hub, c grantway.Credential) grantway.Credential {
 	t.Helper()
+	scrape(t, hub)
 	c, err := hub.CreateCredential(t.Context(), c)
 	if err != nil {
 		t.Fatalf("create %s: %v", c.Name, err)
@@ -252,14 +255,40 @@ func spellings(secret string) []string {
 		base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)), hex.EncodeToString([]byte(secret))}
 }
 
+// scrapers are the hub tokens that metric reads with, by hub. They are fetched when a test makes its
+// first credential, since later its database may be away.
+var scrapers sync.Map
+
+func scrape(t testing.TB, hub *grantwaytest.Hub) string {
+	t.Helper()
+	if token, ok := scrapers.Load(hub); ok {
+		return token.(string)
+	}
+	token, err := (&grant.Client{}).Token(t.Context(), &grant.Request{TokenURL: hub.URL + "/oauth/token", AllowPlainHTTP: true,
+		ClientID: hub.Owner.ClientID, Auth: grant.Basic{Secret: hub.Owner.ClientSecret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scrapers.Store(hub, string(token.AccessToken))
+	return string(token.AccessToken)
+}
+
 // metric is the value of a series at /metrics; 0 when there is none.
 func metric(t testing.TB, hub *grantwaytest.Hub, series string) float64 {
 	t.Helper()
-	response, err := http.Get(hub.URL + "/metrics")
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, hub.URL+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+scrape(t, hub))
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("/metrics: HTTP %d", response.StatusCode)
+	}
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		if value, ok := strings.CutPrefix(lines.Text(), series+" "); ok {
 			v, err := strconv.ParseFloat(value, 64)

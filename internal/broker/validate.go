@@ -50,6 +50,7 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 		}
 		c.ID = h.id
 		c.Name, c.Connector, c.Division = cmp.Or(c.Name, old.Name), old.Connector, cmp.Or(c.Division, old.Division)
+		c.Description = cmp.Or(c.Description, old.Description)
 		if saved {
 			c.Inputs = old.Inputs
 		}
