@@ -54,7 +54,11 @@ func (b *Broker) Token(ctx context.Context, who access.Caller, ref grantway.Ref)
 	}
 	t, err := b.current(ctx, h, variant, ref.MinLifetime.Duration())
 	for try := 0; try < 3 && errors.Is(err, errSuperseded); try++ { // somebody saved it meanwhile
-		if h, err = b.find(ctx, who, ref.Credential, access.UseCredential); err != nil {
+		name := ref.Credential
+		if b.heads.get(h.id) != nil { // by id, as fetch does: its name may still lead to the version before
+			name = h.id
+		}
+		if h, err = b.find(ctx, who, name, access.UseCredential); err != nil {
 			return nil, err
 		}
 		t, err = b.current(ctx, h, variant, ref.MinLifetime.Duration())
