@@ -53,7 +53,8 @@ func serveHub(data string) {
 	}
 }
 
-// serveBare writes the same bytes to everybody: what net/http costs by itself.
+// serveBare writes the same bytes, those of the header too, to everybody: what net/http costs
+// by itself.
 func serveBare(body string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,8 +63,12 @@ func serveBare(body string) {
 	}
 	fmt.Println(listener.Addr())
 	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+		h.Set("Cache-Control", "no-store")
+		h.Set("Pragma", "no-cache")
+		h.Set("X-Content-Type-Options", "nosniff")
 		io.WriteString(w, body)
 	}))
 	io.Copy(io.Discard, os.Stdin)

@@ -120,16 +120,20 @@ func (a *App) setup(ctx context.Context) error {
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Version: o.Version, URL: a.URL, Started: time.Now().UTC().Truncate(time.Second), Log: a.log,
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/oauth/token", tokens.Handler())
-	mux.Handle("/", rest.Handler())
+	signIn, doors := tokens.Handler(), rest.Handler()
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // a second mux would cost every token read
+		if r.URL.Path == "/oauth/token" {
+			signIn.ServeHTTP(w, r)
+			return
+		}
+		doors.ServeHTTP(w, r)
+	})
 	a.server = &http.Server{
-		Handler:           traces.handler(mux),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       time.Minute,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+		Handler:        traces.handler(handler),
+		ReadTimeout:    30 * time.Second, // of the header too: one deadline to set for each request
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
 	}
 
 	a.start = []func(context.Context) error{

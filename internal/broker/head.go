@@ -58,6 +58,9 @@ type heads struct {
 	mu sync.Mutex // held while the two maps change, never over I/O
 }
 
+// idPrefix begins the id of every credential.
+const idPrefix = "cred_"
+
 const headColumns = `id, name, division, connector, version, secret_expires_at`
 
 func scanHead(row interface{ Scan(...any) error }) (*head, error) {
@@ -70,11 +73,13 @@ func scanHead(row interface{ Scan(...any) error }) (*head, error) {
 	return h, nil
 }
 
-// get finds a head by id or name: in this order, so that nobody gets at the references to
-// a credential by giving another one its id as name.
+// get finds a head by id or name. What looks like an id is one, if there is a credential
+// with it, so that nobody gets at the references to a credential by giving another one its id as name.
 func (s *heads) get(ref string) *head {
-	if h, ok := s.byID.Load(ref); ok {
-		return h.(*head)
+	if strings.HasPrefix(ref, idPrefix) {
+		if h, ok := s.byID.Load(ref); ok {
+			return h.(*head)
+		}
 	}
 	if h, ok := s.byName.Load(strings.ToLower(ref)); ok {
 		return h.(*head)
