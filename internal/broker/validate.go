@@ -133,13 +133,13 @@ func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 		if ref == nil {
 			continue
 		}
-		resolved, err := v.b.Secrets.Resolve(ctx, *ref)
+		resolved, err := v.b.Secrets.Renew(ctx, *ref, 0)
 		if err != nil {
 			v.step("secret", stepFailed, began, fmt.Sprintf("%s: %v.", key, err), "Create the key in the secret store, or correct its name.")
 			return values, false
 		}
 		values.Secrets[key] = resolved
-		from = append(from, fmt.Sprintf("%s from %s/%s", key, ref.Store, ref.Key))
+		from = append(from, fmt.Sprintf("%s from %s/%s", key, ref.Store, v.b.Secrets.Spelling(*ref)))
 	}
 	if values.Plain["dpop"].Text == "true" && values.Secrets["dpop_key"] == "" {
 		key, err := newDPoPKey()
