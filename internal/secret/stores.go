@@ -30,7 +30,8 @@ const (
 
 	readTimeout = 15 * time.Second // for one read, the sign-in included
 	pause       = 5 * time.Second  // after a store was away, before a value that is held is read again
-	renewEvery  = 30 * time.Second // how often sign-ins are looked at that have to be kept alive
+	renewEvery  = time.Second      // how often sign-ins are looked at that have to be kept alive
+	renewRetry  = 30 * time.Second // after one could not be renewed
 )
 
 // Options are what Stores work with. All but Log are required.
@@ -406,17 +407,24 @@ type renewer interface {
 func (s *Stores) renew(ctx context.Context) {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
+	later := map[*entry]time.Time{} // those that failed
 	for {
+		now := time.Now()
+		maps.DeleteFunc(later, func(_ *entry, at time.Time) bool { return now.After(at) })
 		for name, e := range *s.entries.Load() {
 			r, ok := e.Store.(renewer)
-			if !ok {
+			if _, failed := later[e]; !ok || failed {
 				continue
 			}
-			ctx, cancel := context.WithTimeout(ctx, readTimeout)
-			if err := r.RenewSignIn(ctx); err != nil && ctx.Err() == nil && e.health.note(err) {
-				s.logHealth(name, err)
-			}
+			reading, cancel := context.WithTimeout(ctx, readTimeout)
+			err := r.RenewSignIn(reading)
 			cancel()
+			if err != nil && ctx.Err() == nil {
+				later[e] = now.Add(renewRetry)
+				if e.health.note(err) {
+					s.logHealth(name, err)
+				}
+			}
 		}
 		select {
 		case <-ctx.Done():
