@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"syscall"
 	"time"
@@ -16,47 +17,44 @@ var metadataHosts = []string{
 	"169.254.169.254", // AWS, Azure and Google machines
 	"169.254.170.2",   // AWS containers
 	"169.254.170.23",  // AWS pods
-	"[fd00:ec2::254]", // AWS machines
-	"[fd00:ec2::23]",  // AWS pods
+	"fd00:ec2::254",   // AWS machines
+	"fd00:ec2::23",    // AWS pods
 	"metadata.google.internal",
 }
 
-// MachineClient is Client, and reaches the cloud's metadata service besides, for libraries
-// that ask it who this machine is. It is not for URLs that somebody typed in, which CheckURL
-// has to pass first.
-func (g *Guard) MachineClient(timeout time.Duration) *http.Client {
-	c := g.Client(timeout)
-	dialer := net.Dialer{Timeout: 2 * time.Second, Resolver: g.dialer.Resolver, ControlContext: toMetadata}
-	c.Transport = machine{c.Transport, &http.Transport{
-		DialContext:            dialer.DialContext,
-		ResponseHeaderTimeout:  5 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableKeepAlives:      true, // it is asked once in a while
-	}}
-	return c
+// MachineTransport returns a transport that is like the guarded one, and reaches the cloud's
+// metadata service besides, by plain http on port 80, for code that asks it who this machine
+// is. It is not for URLs that somebody typed in, which CheckURL has to pass first.
+func (g *Guard) MachineTransport() *http.Transport {
+	t := g.transport.Clone()
+	if t.TLSClientConfig.RootCAs != nil {
+		t.TLSClientConfig.RootCAs = t.TLSClientConfig.RootCAs.Clone()
+	}
+	t.Proxy = func(r *http.Request) (*url.URL, error) {
+		if r.URL.Scheme == "http" && isMetadata(r.URL.Hostname(), r.URL.Port()) {
+			return nil, nil
+		}
+		return g.route(r)
+	}
+	link := net.Dialer{Timeout: 2 * time.Second, Resolver: g.dialer.Resolver, ControlContext: toMetadata}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if host, port, err := net.SplitHostPort(address); err == nil && isMetadata(host, port) {
+			return link.DialContext(ctx, network, address)
+		}
+		return g.dial(ctx, network, address)
+	}
+	return t
+}
+
+func isMetadata(host, port string) bool {
+	return (port == "" || port == "80") && slices.Contains(metadataHosts, host)
 }
 
 // toMetadata is called with the address of each socket right before it connects.
 func toMetadata(_ context.Context, _, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
-	if err == nil && !metadataAddr(to.Addr()) {
+	if err == nil && !slices.Contains(metadataHosts, to.Addr().Unmap().String()) {
 		err = &Refused{Host: to.Addr().String(), Addr: to.Addr(), Reason: "it is not the metadata service of a cloud"}
 	}
 	return err
-}
-
-func metadataAddr(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.Is4() && a.IsLinkLocalUnicast() || a == netip.MustParseAddr("fd00:ec2::254") || a == netip.MustParseAddr("fd00:ec2::23")
-}
-
-// machine sends requests to the metadata service past the guard, all others through it.
-type machine struct{ guarded, metadata http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (m machine) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme == "http" && slices.Contains(metadataHosts, r.URL.Host) {
-		return m.metadata.RoundTrip(r)
-	}
-	return m.guarded.RoundTrip(r)
 }

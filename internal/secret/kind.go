@@ -27,7 +27,7 @@ type setting struct {
 	text    func(input string) string                               // a plain input, or its default
 	secret  func(ctx context.Context, input string) (string, error) // a secret input, opened or resolved for this use; "" when not set
 	http    *http.Client                                            // guarded
-	machine *http.Client                                            // guarded too, but reaches the cloud's metadata service for the machine's own identity
+	machine *http.Transport                                         // guarded too, but reaches the cloud's metadata service for the machine's own identity
 }
 
 // The defaults of what every kind has.
@@ -37,7 +37,7 @@ const (
 )
 
 // Kinds lists the kinds of secret stores that can be added, in the order a menu shows them.
-func Kinds() []Kind { return []Kind{vaultKind()} }
+func Kinds() []Kind { return []Kind{vaultKind(), awsKind(), azureKind(), googleKind()} }
 
 // FindKind returns the kind of that name.
 func FindKind(name string) (Kind, bool) {

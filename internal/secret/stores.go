@@ -243,7 +243,7 @@ func (s *Stores) open(row *grantway.SecretStore, sealed map[string][]byte) *entr
 		name: row.Name, text: text,
 		secret:  func(ctx context.Context, input string) (string, error) { return s.signInSecret(ctx, e, input) },
 		http:    s.Outbound.Client(readTimeout),
-		machine: s.Outbound.MachineClient(readTimeout),
+		machine: s.Outbound.MachineTransport(),
 	})
 	return e
 }

@@ -36,7 +36,15 @@ type scene struct {
 
 func newScene(t *testing.T, database string) *scene {
 	t.Helper()
-	s := &scene{bao: peer.OpenBao(t), provider: grantwaytest.NewProvider(t), files: t.TempDir(), database: database, log: &logBuffer{}}
+	s := newHub(t, database)
+	s.bao = peer.OpenBao(t)
+	return s
+}
+
+// newHub is a scene without an OpenBao.
+func newHub(t *testing.T, database string) *scene {
+	t.Helper()
+	s := &scene{provider: grantwaytest.NewProvider(t), files: t.TempDir(), database: database, log: &logBuffer{}}
 	s.Hub = grantwaytest.Start(t, grantwaytest.HubOptions{Database: database, SecretFiles: s.files, Log: s.log.logger()})
 	return s
 }
