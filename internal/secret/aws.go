@@ -163,7 +163,7 @@ func (a *awsStore) fault(err error, key, there, version string) error {
 		if version != "" {
 			return fault(a.name, missing, err, "there is no key %s with version %s", named(key, there), version)
 		}
-		return fault(a.name, missing, err, "there is no key %s", named(key, there))
+		return notFound(a.name, key, there)
 	case "InvalidRequestException":
 		return fault(a.name, deleted, err, "key %s was marked for deletion", named(key, there))
 	case "AccessDeniedException":

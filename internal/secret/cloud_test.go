@@ -181,7 +181,7 @@ func TestAWS(t *testing.T) {
 		"expired":   fault("ExpiredTokenException", "The security token included in the request is expired"),
 		"broken":    func() { double.set("grantway/sales", 500, `{"__type":"InternalServiceError","Message":"x"}`) },
 	}, map[string]string{
-		"missing": "there is no key sales (there: grantway/sales)", "deleted": "was marked for deletion", "denied": "permission denied", "kms": "KMS key",
+		"missing": "has no key sales (there: grantway/sales)", "deleted": "was marked for deletion", "denied": "permission denied", "kms": "KMS key",
 		"throttled": "too many requests", "expired": "does not accept the hub's credentials (ExpiredTokenException)", "broken": "it answered InternalServiceError",
 	})
 
@@ -487,7 +487,7 @@ func TestGoogle(t *testing.T) {
 		"broken":  func() { double.set(latest, 503, `{"error":{"code":503,"status":"UNAVAILABLE"}}`) },
 		"damaged": func() { double.set(latest, 200, strings.Replace(value("x"), `"dataCrc32c":"`, `"dataCrc32c":"1`, 1)) },
 	}, map[string]string{
-		"missing": "there is no key sales/mail (there: sales-mail)", "destroyed": "was destroyed or is disabled", "denied": "permission denied", "throttled": "too many requests",
+		"missing": "has no key sales/mail (there: sales-mail)", "destroyed": "was destroyed or is disabled", "denied": "permission denied", "throttled": "too many requests",
 		"expired": "does not accept the hub's token", "broken": "it answered HTTP 503", "damaged": "arrived damaged",
 	})
 	double.Close()

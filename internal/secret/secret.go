@@ -85,7 +85,7 @@ func reasonOf(err error) reason {
 
 // notFound says that a store has no such key. there is the key as the store spells it.
 func notFound(store, key, there string) error {
-	return fault(store, missing, nil, "there is no key %s", named(key, there))
+	return &grantway.Error{Code: grantway.NotFound, Message: "secret store " + store + " has no key " + named(key, there), Err: &trouble{missing, nil}}
 }
 
 // named is a key in a message, with its spelling in the store where that is another one.

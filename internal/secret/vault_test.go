@@ -159,7 +159,7 @@ func TestVaultEndToEnd(t *testing.T) {
 		s.rotate(first)
 
 		c := s.credential(t, "sales", grantway.SecretRef{Store: "bao", Key: "sales/mail", Field: "client_secret"})
-		if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Detail, "secret store bao: there is no key sales/mail") {
+		if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Detail, "secret store bao has no key sales/mail") {
 			t.Errorf("warnings of a reference to a missing key: %v", c.Warnings)
 		}
 		s.wantNoToken(t, "sales", "secret store bao", "no key sales/mail")
@@ -192,7 +192,7 @@ func TestVaultEndToEnd(t *testing.T) {
 		s.credential(t, "deleted", grantway.SecretRef{Store: "bao", Key: "sales/mail", Field: "client_secret", Version: "2"})
 		s.wantNoToken(t, "deleted", "secret store bao", "was deleted")
 		s.credential(t, "never", grantway.SecretRef{Store: "bao", Key: "sales/mail", Field: "client_secret", Version: "99"})
-		s.wantNoToken(t, "never", "secret store bao", "there is no")
+		s.wantNoToken(t, "never", "secret store bao", "no key")
 
 		// The store is in use, shows no secret, and neither does anything else.
 		one, err := s.SecretStore(t.Context(), "bao")
@@ -304,7 +304,7 @@ func TestVaultSignIn(t *testing.T) {
 		if err := os.Remove(filepath.Join(s.files, "secret-id")); err != nil {
 			t.Fatal(err)
 		}
-		s.wantTest(t, "approle", grantway.SecretRef{}, "reach ok, sign_in failed", "its secret_id cannot be had: secret store file: there is no key secret-id")
+		s.wantTest(t, "approle", grantway.SecretRef{}, "reach ok, sign_in failed", "its secret_id cannot be had: secret store file has no key secret-id")
 	})
 
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
