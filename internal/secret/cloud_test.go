@@ -29,6 +29,8 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grantwaytest"
+	"github.com/grantway/grantway/internal/store/storetest"
 )
 
 // cloud is a double of a cloud's secret store and of where one signs in to it. It checks who
@@ -518,4 +520,88 @@ func checkGoogle(r *http.Request, key *rsa.PublicKey, tokenURL string) string {
 		return err.Error()
 	}
 	return ""
+}
+
+// TestHeld is how often a store is asked: once for everybody, again after the time to live,
+// and at once when the provider refuses what is in memory.
+func TestHeld(t *testing.T) {
+	double := newCloud(t, func(c *cloud, w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "lookup-self") {
+			io.WriteString(w, `{"data":{"ttl":0}}`)
+			return
+		}
+		c.answer(w, strings.TrimPrefix(r.URL.Path, "/v1/secret/data/"), reply{404, `{"errors":[]}`})
+	})
+	s := newHub(t, "")
+	s.rotate("v1")
+	if _, err := s.CreateSecretStore(t.Context(), grantway.SecretStore{Name: "double", Kind: "vault", Inputs: text("address", double.URL, "token", "t")}); err != nil {
+		t.Fatal(err)
+	}
+	set := func(v string) { double.set("k", 200, `{"data":{"data":{"v":"`+v+`"},"metadata":{}}}`) }
+	set("v1")
+	const many = 20
+	var credentials []string
+	for i := range many {
+		credentials = append(credentials, s.credential(t, fmt.Sprintf("c%d", i), grantway.SecretRef{Store: "double", Key: "k"}).Name)
+	}
+	before := double.count("k")
+	var wg sync.WaitGroup
+	for _, name := range credentials {
+		wg.Go(func() {
+			if _, err := s.Token(t.Context(), grantway.Ref{Credential: name}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := double.count("k") - before; n > 1 {
+		t.Errorf("the store was asked %d times for %d tokens", n, many)
+	}
+
+	s.rotate("v2")
+	set("v2")
+	before = double.count("k")
+	s.wantToken(t, "c0")
+	if n := double.count("k") - before; n != 1 {
+		t.Errorf("the store was asked %d times after a refusal, want once", n)
+	}
+	requests := s.provider.Token.Count()
+	s.wantToken(t, "c1")
+	if n := s.provider.Token.Count() - requests; n != 1 || double.count("k")-before != 1 {
+		t.Errorf("%d token requests and %d reads with the new value in memory, want 1 and 1", n, double.count("k")-before)
+	}
+
+	// The same value again is no reason to ask the provider twice.
+	s.rotate("v3")
+	requests = s.provider.Token.Count()
+	wantError(t, s.newToken(t, "c2"), grantway.TokenRefused, "invalid_client")
+	if n := s.provider.Token.Count() - requests; n != 1 {
+		t.Errorf("%d token requests with a secret that did not change, want 1", n)
+	}
+
+	// A key that is gone is gone, though its value is still in memory.
+	double.set("k", 404, `{"errors":[]}`)
+	wantError(t, s.newToken(t, "c3"), grantway.TokenRefused, "invalid_client")
+	s.rotate("v2")
+	s.wantNoToken(t, "c4", "secret store double has no key k")
+}
+
+// TestReplicas hear of each other's stores.
+func TestReplicas(t *testing.T) {
+	s := newScene(t, storetest.Postgres(t))
+	other := &scene{bao: s.bao, provider: s.provider, log: &logBuffer{}}
+	other.Hub = grantwaytest.Start(t, grantwaytest.HubOptions{Database: s.database, Key: "file:" + filepath.Join(s.Data, "key"), Data: s.Data, Log: other.log.logger()})
+	s.rotate("s1")
+	s.bao.Put("app", map[string]string{"v": "s1"})
+	s.vault(t, "bao", text("token", "wrong"))
+	s.credential(t, "app", grantway.SecretRef{Store: "bao", Key: "app"})
+	in := text("address", s.bao.URL, "token", s.bao.Token)
+	if _, err := s.UpdateSecretStore(t.Context(), "bao", grantway.SecretStore{Inputs: in}); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 5*time.Second, "the other replica signs in with the new token", func() bool {
+		_, err := other.Token(t.Context(), grantway.Ref{Credential: "app"})
+		return err == nil
+	})
+	other.wantToken(t, "app")
 }
