@@ -75,6 +75,11 @@ func (b *Broker) save(ctx context.Context, who access.Caller, c grantway.Credent
 				return err
 			}
 		}
+		for _, name := range d.stores() {
+			if err := b.Secrets.Refer(ctx, tx, name); err != nil {
+				return err
+			}
+		}
 		if d.old == nil {
 			err = b.insert(ctx, tx, d, now)
 		} else {
@@ -276,6 +281,19 @@ func (d *draft) changed() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// stores names the secret stores that d refers to, in order, so that two who save do not wait
+// for each other.
+func (d *draft) stores() []string {
+	var names []string
+	for _, v := range d.Inputs {
+		if v.Ref != nil {
+			names = append(names, v.Ref.Store)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (b *Broker) insert(ctx context.Context, tx *store.Tx, d *draft, now time.Time) error {

@@ -276,6 +276,9 @@ func (s *Stores) Delete(ctx context.Context, who access.Caller, name string, ver
 		return alwaysThere(name)
 	}
 	err := s.Store.Write(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(ctx, lockName(name)); err != nil {
+			return err
+		}
 		users, err := s.users(ctx, tx, name)
 		if err != nil {
 			return err
@@ -300,6 +303,27 @@ func (s *Stores) Delete(ctx context.Context, who access.Caller, name string, ver
 	}
 	return s.load(ctx)
 }
+
+// Refer makes sure, in the transaction that saves a reference to a store, that the store is
+// there and is not deleted before that transaction ends. The error is of code Conflict.
+func (s *Stores) Refer(ctx context.Context, tx *store.Tx, name string) error {
+	if builtIn(name) {
+		return nil
+	}
+	if err := tx.Lock(ctx, lockName(name)); err != nil {
+		return err
+	}
+	var there bool
+	if err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM secret_store WHERE name = $1)`, name).Scan(&there); err != nil {
+		return fmt.Errorf("look up secret store %s: %w", name, err)
+	}
+	if !there {
+		return grantway.Errorf(grantway.Conflict, "the secret store %s was deleted meanwhile", name)
+	}
+	return nil
+}
+
+func lockName(name string) string { return "secret_store " + name }
 
 func (s *Stores) users(ctx context.Context, q Querier, name string) ([]string, error) {
 	if s.Users == nil {

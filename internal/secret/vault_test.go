@@ -7,11 +7,13 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -487,4 +489,25 @@ func TestVaultRenewal(t *testing.T) {
 		return s.bao.Do("POST", "auth/token/lookup", map[string]string{"token": token})["data"].(map[string]any)["last_renewal_time"] != nil
 	})
 	s.wantTest(t, "bao", grantway.SecretRef{}, "reach ok, sign_in ok, read warning")
+}
+
+// TestDeleteWhileReferring has one of two win: no credential ends up with a store that is gone.
+func TestDeleteWhileReferring(t *testing.T) {
+	each(t, func(t *testing.T, s *scene) {
+		for i := range 10 {
+			name := fmt.Sprintf("bao%d", i)
+			s.vault(t, name, text("token", s.bao.Token))
+			var wg sync.WaitGroup
+			var saved, removed error
+			wg.Go(func() {
+				_, saved = s.CreateCredential(t.Context(), grantway.Credential{Name: name, Inputs: grantway.Inputs{"client_id": grantway.Text("app"),
+					"token_endpoint": grantway.Text(s.provider.Token.URL), "client_secret": {Ref: &grantway.SecretRef{Store: name, Key: "k"}}}})
+			})
+			wg.Go(func() { removed = s.DeleteSecretStore(t.Context(), name) })
+			wg.Wait()
+			if (saved == nil) == (removed == nil) {
+				t.Errorf("saved: %v, removed: %v; want one of them", saved, removed)
+			}
+		}
+	})
 }
