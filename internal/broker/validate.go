@@ -17,6 +17,7 @@ import (
 	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/grant"
 	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/secret"
 	"github.com/grantway/grantway/internal/store"
 )
 
@@ -127,7 +128,7 @@ func (v *validation) run(ctx context.Context) (t *grant.Token, failure error) {
 func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 	began := time.Now()
 	values := connector.Values{Plain: v.d.Inputs, Secrets: v.d.secrets}
-	var from []string
+	var from, away []string
 	for _, key := range v.d.def.Secrets() {
 		ref := v.d.Inputs[key].Ref
 		if ref == nil {
@@ -135,10 +136,13 @@ func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 		}
 		resolved, err := v.b.Secrets.Renew(ctx, *ref, 0)
 		if err != nil {
-			v.step("secret", stepFailed, began, fmt.Sprintf("%s: %v.", key, err), "Create the key in the secret store, or correct its name.")
+			v.step("secret", stepFailed, began, fmt.Sprintf("%s: %v.", key, err), secret.Hint(err))
 			return values, false
 		}
 		values.Secrets[key] = resolved
+		if trouble := v.b.Secrets.Away(ref.Store); trouble != "" {
+			away = append(away, trouble)
+		}
 		from = append(from, fmt.Sprintf("%s from %s/%s", key, ref.Store, v.b.Secrets.Spelling(*ref)))
 	}
 	if values.Plain["dpop"].Text == "true" && values.Secrets["dpop_key"] == "" {
@@ -153,7 +157,9 @@ func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 	if from != nil {
 		message = "Read " + strings.Join(from, ", ") + "."
 	}
-	if secret := string(values.Secrets["client_secret"]); strings.TrimSpace(secret) != secret {
+	if text := string(values.Secrets["client_secret"]); away != nil {
+		v.step("secret", stepWarning, began, message+" It was in memory, since "+away[0]+".", "Token requests work until the store's hard limit.")
+	} else if strings.TrimSpace(text) != text {
 		v.step("secret", stepWarning, began, message, "The client secret begins or ends with a space or a line break, which is usually an accident of copying.")
 	} else {
 		v.step("secret", stepOK, began, message, "")

@@ -35,7 +35,8 @@ func (s *Stores) List(ctx context.Context, who access.Caller) ([]grantway.Secret
 	return list, nil
 }
 
-// Get describes one store, with the credentials that refer to it.
+// Get describes one store. To those who may read stores in all divisions it names the
+// credentials that refer to it.
 func (s *Stores) Get(ctx context.Context, who access.Caller, name string) (grantway.SecretStore, error) {
 	if err := s.Audit.RequireSomewhere(ctx, who, access.ReadStore, grantway.Event{Action: access.ReadStore.String()}); err != nil {
 		return grantway.SecretStore{}, err
@@ -45,6 +46,9 @@ func (s *Stores) Get(ctx context.Context, who access.Caller, name string) (grant
 		return grantway.SecretStore{}, err
 	}
 	one := e.describe(ctx)
+	if !who.May(access.ReadStore, access.Everywhere) { // who else uses it is not his business
+		return one, nil
+	}
 	one.UsedBy, err = s.users(ctx, s.Store.Read(), name)
 	return one, err
 }
@@ -467,6 +471,15 @@ func (s *Stores) try(ctx context.Context, e *entry, key grantway.SecretRef, repo
 	default:
 		step("read", stepFailed, err.Error(), hints[reasonOf(err)])
 	}
+}
+
+// Hint says what to do about an error of Resolve or Renew.
+func Hint(err error) string {
+	var t *trouble
+	if !errors.As(err, &t) { // there is no such store
+		return "Add the secret store, or correct its name."
+	}
+	return hints[t.reason]
 }
 
 // hints say what to do about a fault.

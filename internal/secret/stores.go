@@ -299,6 +299,18 @@ func (s *Stores) Spelling(ref grantway.SecretRef) string {
 	return ref.Key
 }
 
+// Away says why the named store cannot be read just now, in which case values come from memory;
+// "" when it can, or nobody tried.
+func (s *Stores) Away(name string) string {
+	e := (*s.entries.Load())[name]
+	if e == nil || e.row == nil {
+		return ""
+	}
+	var one grantway.SecretStore
+	e.health.show(&one)
+	return one.Error
+}
+
 // Resolve returns the value that ref names, read at most the store's time to live ago. While
 // the store is away it returns an older one, up to the store's hard limit. The error is a
 // *grantway.Error that names the store: NotFound when there is no such secret, else Unavailable.

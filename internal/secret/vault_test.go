@@ -241,6 +241,11 @@ func TestVaultMessages(t *testing.T) {
 	s.wantNoToken(t, "app", "secret store bao", "it is sealed", "past the hard limit")
 	s.wantTest(t, "bao", grantway.SecretRef{}, "reach failed", "it is sealed")
 
+	status, err := s.Status(t.Context(), "app")
+	if err != nil || status.LastError == nil || status.LastError.Hint != "Unseal it." {
+		t.Errorf("status: %+v, %v", status, err)
+	}
+
 	s.bao.Stop()
 	s.wantNoToken(t, "app", "secret store bao", "cannot reach 127.0.0.1:", "connection refused")
 	s.wantTest(t, "bao", grantway.SecretRef{}, "reach failed", "cannot reach")
@@ -267,6 +272,10 @@ func TestVaultAway(t *testing.T) {
 	s.bao.Stop()
 	<-time.After(1100 * time.Millisecond) // past its time to live
 	s.wantToken(t, "app")
+	report, err := s.ValidateCredential(t.Context(), "app")
+	if err != nil || !report.OK || report.Steps[1].Result != "warning" || !strings.Contains(report.Steps[1].Message, "It was in memory, since secret store bao: cannot reach") {
+		t.Errorf("report: %+v, %v", report, err)
+	}
 	one, err := s.SecretStore(t.Context(), "bao")
 	if err != nil || one.LastError == nil || !strings.Contains(one.Error, "cannot reach") || one.LastSuccess.IsZero() {
 		t.Errorf("health: %+v, %v", one, err)
