@@ -46,9 +46,9 @@ func NewClient(o Options) (*Client, error) {
 	o.URL = cmp.Or(o.URL, os.Getenv("GRANTWAY_URL"))
 	o.ClientID = cmp.Or(o.ClientID, os.Getenv("GRANTWAY_CLIENT_ID"))
 	o.ClientSecret = cmp.Or(o.ClientSecret, Secret(os.Getenv("GRANTWAY_CLIENT_SECRET")))
-	for name, missing := range map[string]bool{"URL": o.URL == "", "CLIENT_ID": o.ClientID == "", "CLIENT_SECRET": o.ClientSecret == ""} {
-		if missing {
-			return nil, Errorf(Invalid, "no hub to talk to: GRANTWAY_%s is not set", name)
+	for _, setting := range []struct{ name, value string }{{"URL", o.URL}, {"CLIENT_ID", o.ClientID}, {"CLIENT_SECRET", string(o.ClientSecret)}} {
+		if setting.value == "" {
+			return nil, Errorf(Invalid, "no hub to talk to: GRANTWAY_%s is not set", setting.name)
 		}
 	}
 	base := strings.TrimRight(o.URL, "/")
@@ -58,7 +58,11 @@ func NewClient(o Options) (*Client, error) {
 		Auth:     grant.Basic{Secret: o.ClientSecret},
 	}
 	if err := grant.CheckTokenURL(request.TokenURL); err != nil {
-		return nil, Errorf(Invalid, "hub address %s: %v", base, err)
+		shown := "" // without password
+		if u, err := url.Parse(base); err == nil {
+			shown = " " + u.Redacted()
+		}
+		return nil, Errorf(Invalid, "hub address%s: %v", shown, err)
 	}
 	if o.Transport == nil {
 		o.Transport = http.DefaultTransport.(*http.Transport).Clone()
@@ -249,7 +253,7 @@ func (c *Client) Hub(ctx context.Context) (HubStatus, error) {
 type HubStatus struct {
 	Version     string    `json:"version"`
 	Caller      string    `json:"caller"`   // who the asking client is
-	Database    string    `json:"database"` // sqlite or postgresql
+	Database    string    `json:"database"` // SQLite or PostgreSQL
 	Schema      int64     `json:"schema"`   // version of the database schema
 	Credentials int       `json:"credentials"`
 	StartedAt   time.Time `json:"started_at"`

@@ -12,7 +12,8 @@ import (
 )
 
 // TokenSource returns an oauth2.TokenSource for ref. It keeps the token and renews it
-// ahead of its expiry, so there is no need to wrap it in oauth2.ReuseTokenSource.
+// ahead of its expiry, so there is no need to wrap it in oauth2.ReuseTokenSource. DPoP
+// tokens need a proof for each request, which package oauth2 cannot make: use Transport.
 func (c *Client) TokenSource(ctx context.Context, ref Ref) oauth2.TokenSource {
 	return tokenSource{ctx, c, ref}
 }
@@ -28,7 +29,10 @@ func (s tokenSource) Token() (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &oauth2.Token{AccessToken: string(t.AccessToken), TokenType: t.Type, Expiry: t.ExpiresAt}, nil
+	if t.Type == "DPoP" {
+		return nil, Errorf(Invalid, "credential %s: a DPoP token needs a proof for each request; use Transport", s.ref.Credential)
+	}
+	return t.OAuth2(), nil
 }
 
 // Transport returns a RoundTripper that authorizes requests with a token for ref. A
@@ -40,10 +44,14 @@ func (c *Client) Transport(ref Ref) http.RoundTripper {
 		Drop: func(fingerprint string) {
 			key := ref
 			key.Proof = nil
-			c.cache.Drop(key, fingerprint)
+			if t := c.cache.Peek(key).Token; t != nil && t.Fingerprint() != fingerprint {
+				return // another request was refused as well, and was quicker
+			}
+			// First the hub, or somebody else would get the same token from it again.
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			_ = c.Invalidate(ctx, ref.Credential, fingerprint) // the next Token call says what is wrong
+			c.cache.Drop(key, fingerprint)
 		},
 		Prove: func(ctx context.Context, method, url, nonce string) (string, error) {
 			with := ref

@@ -277,7 +277,7 @@ func checkParams(v grantway.Value) string {
 			strings.ContainsRune(p.Name, '\n'), strings.ContainsRune(p.Name, '\r'):
 			return fmt.Sprintf("item %d: must not contain control characters such as line breaks", i)
 		case p.In == "header" && !headerName(p.Name):
-			return fmt.Sprintf("item %d: %q is not a header name", i, p.Name)
+			return fmt.Sprintf("item %d: \"name\" is not that of a header", i)
 		case p.In == "header" && slices.Contains(ownHeaders, strings.ToLower(p.Name)):
 			return fmt.Sprintf("item %d: the header %s is set by the token request itself", i, p.Name)
 		case p.In != "header" && slices.Contains(ownParameters, p.Name):

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -174,6 +175,9 @@ func (v Values) bearerAssertion() (grant.AssertionSource, error) {
 	if err != nil {
 		return nil, err
 	}
+	if v.text("assertion_audience") == "" {
+		return nil, wrongInput("assertion_audience", errors.New("is required"))
+	}
 	issuer := v.text("assertion_issuer")
 	if issuer == "" {
 		issuer = v.text("client_id")
@@ -202,6 +206,9 @@ func (v Values) signingKey() (*grant.SigningKey, error) {
 			return nil, wrongInput("signing_certificate", err)
 		}
 		key.Certificate = certificates[0]
+		if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(key.Certificate.PublicKey) {
+			return nil, wrongInput("signing_certificate", errors.New("is not the certificate of signing_key"))
+		}
 	}
 	return key, nil
 }
@@ -210,6 +217,9 @@ func (v Values) certificate() (*tls.Certificate, error) {
 	chain := v.text("client_certificate")
 	if chain == "" {
 		return nil, nil
+	}
+	if v.Secrets["client_certificate_key"] == "" {
+		return nil, wrongInput("client_certificate_key", errors.New("is required with client_certificate"))
 	}
 	pair, err := tls.X509KeyPair([]byte(chain), []byte(v.Secrets["client_certificate_key"]))
 	if err != nil {

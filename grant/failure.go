@@ -81,6 +81,10 @@ func failure(ctx context.Context, err error, stage Stage, host string, took time
 			StageRequest:  " without an answer",
 			StageResponse: " in the middle of its answer",
 		}[e.Stage]
+	case strings.Contains(err.Error(), "malformed"):
+		// The text quotes the answer word by word, in which a secret is hard to find.
+		e.Message = host + " sent something that is not an HTTP answer"
+		e.Err = errors.New("malformed HTTP answer")
 	default:
 		// The text may quote what the server said, and that may quote us.
 		e.Err = errors.New(hide.text(err.Error(), 200, true))

@@ -141,7 +141,7 @@ func TestNotHTTP(t *testing.T) {
 	client := &grant.Client{}
 	_, err = client.Token(t.Context(), &grant.Request{TokenURL: "http://" + listener.Addr().String(), AllowPlainHTTP: true, ClientID: "app", Auth: grant.Post{Secret: appSecret}})
 	e := failed(t, err)
-	if e.Stage != grant.StageResponse || e.Class != grant.Temporary || !strings.Contains(e.Message, "broke off: ") {
+	if e.Stage != grant.StageResponse || e.Class != grant.Temporary || !strings.Contains(e.Message, "is not an HTTP answer") {
 		t.Errorf("%s %s %v", e.Stage, e.Class, err)
 	}
 	for err := error(e); err != nil; err = errors.Unwrap(err) {

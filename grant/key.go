@@ -163,6 +163,9 @@ func publicKeyEqual(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
+// Public is the public half of a key that ParseSigningKey returned.
+func (k *SigningKey) Public() crypto.PublicKey { return k.key.Public() }
+
 func (k *SigningKey) check() error {
 	if k == nil || k.key == nil {
 		return errors.New("signing key: is missing")

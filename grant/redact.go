@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -26,7 +27,8 @@ func newRedactor(secrets []string, public string) *redactor {
 	var words []string
 	for _, s := range secrets {
 		quoted, _ := json.Marshal(s)
-		for _, w := range []string{s, strings.TrimSpace(s), url.QueryEscape(s), url.PathEscape(s), html.EscapeString(s), string(quoted[1 : len(quoted)-1])} {
+		inGo := strconv.Quote(s) // as the errors of package net/http quote
+		for _, w := range []string{s, strings.TrimSpace(s), url.QueryEscape(s), url.PathEscape(s), html.EscapeString(s), string(quoted[1 : len(quoted)-1]), inGo[1 : len(inGo)-1]} {
 			if len(w) >= minSecret {
 				words = append(words, w)
 			}

@@ -326,7 +326,7 @@ a comment stands where they would be.`,
 				return c.print(list, nil)
 			}
 			for _, one := range list.Items {
-				if one.Inputs == nil {
+				if one.Version == 0 { // only its name was shown
 					return grantway.Errorf(grantway.Forbidden, "this client may not read the settings of credential %s", one.Name)
 				}
 				next()

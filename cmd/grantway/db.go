@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -77,8 +78,8 @@ func (c *cli) withStore(o *app.Options, beside bool, do func(context.Context, *s
 // openStore opens the database that o and --data name. It does not make one.
 func (c *cli) openStore(ctx context.Context, o *app.Options, beside bool) (*store.Store, error) {
 	o.Data = c.data
-	if o.Database == "" && !exists(o.Data) {
-		return nil, usagef("there is no directory %s; name the data directory of the hub with --data, or its PostgreSQL database with --database", o.Data)
+	if o.Database == "" && !exists(filepath.Join(o.Data, "grantway.db")) {
+		return nil, usagef("there is no database in %s; name the data directory of the hub with --data, or its PostgreSQL database with --database", o.Data)
 	}
 	if beside {
 		*o = o.Beside()
@@ -136,6 +137,6 @@ func (c *cli) copyDatabase(ctx context.Context, from *store.Store, url string) (
 		total += rows
 	}
 	return c.print(map[string]any{"rows": copied}, func(p *page) {
-		p.row(fmt.Sprintf("%d rows of %d tables copied. Start the hub with --database and the same --key now.", total, len(copied)))
+		p.row(fmt.Sprintf("%d rows of %d tables copied. Start the hub on the copy, with the same --key.", total, len(copied)))
 	})
 }

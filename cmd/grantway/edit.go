@@ -17,10 +17,12 @@ const editHelp = `# Change what you like, save, and leave the editor. Secrets th
 `
 
 // editText lets the person edit one as YAML, until it is saved, left as it was, or given up.
+// An interrupt is the editor's meanwhile.
 func (c *cli) editText(ctx context.Context, hub *grantway.Client, one grantway.Credential, validate bool) error {
 	if !terminal(c.in) {
 		return usagef("edit needs flags that say what to change, or a terminal for an editor")
 	}
+	ctx = context.WithoutCancel(ctx)
 	file, err := os.CreateTemp("", "grantway-*.yaml") // mode 0600: a secret may be typed into it
 	if err != nil {
 		return fmt.Errorf("file for the editor: %w", err)

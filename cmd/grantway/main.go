@@ -23,7 +23,7 @@ func run(args []string, in *os.File, out, errs io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 
-	c := &cli{in: in, out: out, errs: errs}
+	c := &cli{in: in, out: out, errs: errs, unhandle: stop}
 	root := newRoot(c)
 	root.SetArgs(args)
 	root.SetOut(out)

@@ -3,10 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -49,11 +48,15 @@ func replace() {
 // TestScripts runs testdata/*.txtar. A script has these commands of its own:
 //
 //	hub start [NAME=VALUE…] [FLAG…]   starts "grantway serve" and waits until it listens; sets HUB
+//	hub signal                        sends it SIGTERM and waits until it says that it stops
 //	hub stop                          ends it with SIGTERM; it must exit with 0
+//	hub wait                          waits until it has ended; it must exit with 0
+//	hub kill                          sends it SIGTERM, which must kill it
 //	code N PROGRAM ARG…               runs a program that must exit with N
 //	register ID FILE METHOD           makes the file's first line the secret of a client of the provider
-//	provider down|up|revoke           changes the provider at PROVIDER, TOKEN_ENDPOINT and API
+//	provider down|up|revoke|hold|release  changes the provider at PROVIDER, TOKEN_ENDPOINT and API
 //	provider token|api STATUS [URL]   scripts its next answer
+//	provider await N                  waits until it has got N token requests
 //	as [FILE]                         signs in with the environment in FILE, or as the owner
 //	capture NAME REGEXP               sets NAME to what the group of REGEXP matches in the last output
 //	requests                          prints the token requests since the last time
@@ -69,6 +72,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			s := &scene{env: env, provider: grantwaytest.NewProvider(env.T().(testing.TB))}
 			env.Values[sceneKey{}] = s
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command of a -race run ends with a second of sleep
 			env.Setenv("PROVIDER", s.provider.URL)
 			env.Setenv("TOKEN_ENDPOINT", s.provider.Token.URL)
 			env.Setenv("API", strings.TrimSuffix(s.provider.API.URL, "/"))
@@ -77,8 +81,15 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"hub": command(func(s *scene, ts *testscript.TestScript, args []string) error {
-				if args[0] == "stop" {
-					return s.stop()
+				switch args[0] {
+				case "signal":
+					return s.signal()
+				case "stop":
+					return errors.Join(s.hub.Process.Signal(syscall.SIGTERM), s.wait())
+				case "wait":
+					return s.wait()
+				case "kill":
+					return s.kill()
 				}
 				return s.start(ts, args[1:])
 			}),
@@ -123,11 +134,13 @@ type scene struct {
 	env      *testscript.Env
 	provider *grantwaytest.Provider
 	bao      *peer.Bao
-	shown    int // token requests that were printed already
+	shown    int    // token requests that were printed already
+	release  func() // ends "provider hold"
 	secrets  []string
 
-	hub *exec.Cmd // nil when it does not run
-	log logBuffer
+	hub   *exec.Cmd    // nil when it does not run
+	lines chan logLine // of its log, closed at its end
+	log   string       // of all hubs
 }
 
 // start runs a hub in the background until it says that it listens.
@@ -146,46 +159,80 @@ func (s *scene) start(ts *testscript.TestScript, args []string) error {
 	if err := hub.Start(); err != nil {
 		return err
 	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		s.log.add(lines.Bytes())
-		var line struct{ Msg, URL string }
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "grantway is listening" {
-			s.hub = hub
-			ts.Setenv("HUB", line.URL)
-			s.log.reading.Go(func() {
-				for lines.Scan() {
-					s.log.add(lines.Bytes())
-				}
-			})
-			return nil
-		}
+	s.hub, s.lines = hub, make(chan logLine, 10_000) // the hub must never wait for the script
+	go s.read(out)
+	line, err := s.await("grantway is listening")
+	if err != nil {
+		return errors.Join(err, s.wait())
 	}
-	return fmt.Errorf("the hub did not start: %w\n%s", cmp.Or(hub.Wait(), errors.New("it ended")), s.log.text())
+	ts.Setenv("HUB", line.URL)
+	return nil
 }
 
-// stop ends the hub as an operator would.
-func (s *scene) stop() error {
-	if s.hub == nil {
-		return errors.New("the hub does not run")
+// logLine is one line of the hub's log, and what scripts need of it.
+type logLine struct {
+	text     string
+	Msg, URL string
+}
+
+// read sends on the lines of a hub's log until the hub ends.
+func (s *scene) read(log io.Reader) {
+	defer close(s.lines)
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		line := logLine{text: lines.Text() + "\n"}
+		json.Unmarshal(lines.Bytes(), &line) // what is not JSON, such as a panic, has no message
+		s.lines <- line
+	}
+}
+
+// await receives the hub's log up to a line with that message.
+func (s *scene) await(message string) (logLine, error) {
+	for line := range s.lines {
+		s.log += line.text
+		if line.Msg == message {
+			return line, nil
+		}
+	}
+	return logLine{}, fmt.Errorf("the hub ended before it said %q", message)
+}
+
+func (s *scene) signal() error {
+	if err := s.hub.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	_, err := s.await("stopping; interrupt again to end at once")
+	return err
+}
+
+func (s *scene) wait() error {
+	for line := range s.lines { // to its end
+		s.log += line.text
 	}
 	hub := s.hub
 	s.hub = nil
-	if err := hub.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	s.log.reading.Wait()
 	if err := hub.Wait(); err != nil {
-		return fmt.Errorf("the hub: %w\n%s", err, s.log.text())
+		return fmt.Errorf("the hub: %w", err)
 	}
 	return nil
+}
+
+func (s *scene) kill() error {
+	if err := s.hub.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	err := s.wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM {
+		return nil
+	}
+	return fmt.Errorf("the second signal did not end the hub: %v", err)
 }
 
 // end stops the hub and looks for secrets where none may be.
 func (s *scene) end() {
 	t := s.env.T().(testing.TB)
 	if s.hub != nil {
-		if err := s.stop(); err != nil {
+		if err := errors.Join(s.hub.Process.Signal(syscall.SIGTERM), s.wait()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -197,7 +244,7 @@ func (s *scene) end() {
 			}
 		}
 	}
-	look("the hub's log", s.log.text())
+	look("the hub's log", []byte(s.log))
 	err := filepath.WalkDir(s.env.WorkDir, func(path string, file fs.DirEntry, err error) error {
 		if err != nil || !strings.HasPrefix(file.Name(), "grantway.db") {
 			return err
@@ -210,7 +257,7 @@ func (s *scene) end() {
 		t.Error(err)
 	}
 	if t.Failed() {
-		t.Logf("log of the hub:\n%s", s.log.text())
+		t.Logf("log of the hub:\n%s", s.log)
 	}
 }
 
@@ -244,6 +291,18 @@ func (s *scene) script(_ *testscript.TestScript, args []string) error {
 		return nil
 	case "up":
 		return s.provider.Up()
+	case "hold":
+		s.release = s.provider.Token.Hold()
+		return nil
+	case "release":
+		s.release()
+		return nil
+	case "await":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return s.provider.Token.Await(s.env.T().(testing.TB).Context(), n)
 	case "revoke":
 		s.provider.Revoke()
 		return nil
@@ -292,24 +351,4 @@ func (s *scene) requests(ts *testscript.TestScript, _ []string) error {
 	}
 	s.shown = len(all)
 	return nil
-}
-
-// logBuffer gathers what a hub writes.
-type logBuffer struct {
-	reading sync.WaitGroup
-
-	mu    sync.Mutex // guards lines
-	lines []byte
-}
-
-func (b *logBuffer) add(line []byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.lines = append(append(b.lines, line...), '\n')
-}
-
-func (b *logBuffer) text() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.lines)
 }

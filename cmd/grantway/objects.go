@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -124,9 +125,13 @@ func (c *cli) readObjects(path string) ([]object, error) {
 // parseObjects reads the documents of a file and reports all that is wrong in one error,
 // each with its line. Values are not repeated in it: they may be secrets.
 func parseObjects(file string, text []byte) ([]object, error) {
-	r := reader{file: file}
+	r := reader{file: file, names: map[string]string{}}
 	for _, d := range splitDocuments(bytes.TrimPrefix(text, []byte("\ufeff"))) {
 		r.before = d.before
+		if !utf8.Valid(d.text) { // JSON would replace what is wrong, and so change a secret
+			r.wrong(r.before+1, "", "is not UTF-8 text")
+			continue
+		}
 		tree, err := parser.ParseBytes(d.text, 0, parser.AllowDuplicateMapKey()) // we look for them ourselves
 		var syntax yaml.Error
 		switch {
@@ -159,30 +164,25 @@ type document struct {
 // so too, but loses a document that comes after an empty one.
 func splitDocuments(text []byte) []document {
 	documents := []document{{}}
-	n, begin := 0, 0
-	cut := func(at, line int) {
-		last := &documents[len(documents)-1]
-		last.text = text[begin:at]
-		documents = append(documents, document{before: line})
-		begin = at
-	}
-	at := 0
+	n := 0
 	for line := range bytes.Lines(text) {
-		marker := func(m string) bool {
-			rest, found := bytes.CutPrefix(line, []byte(m))
-			return found && (len(rest) == 0 || bytes.ContainsRune([]byte(" \t\r\n"), rune(rest[0])))
+		if marks(line, "---") {
+			documents = append(documents, document{before: n})
 		}
-		if marker("---") {
-			cut(at, n)
-		}
-		at += len(line)
 		n++
-		if marker("...") {
-			cut(at, n)
+		last := &documents[len(documents)-1]
+		last.text = append(last.text, line...)
+		if marks(line, "...") {
+			documents = append(documents, document{before: n})
 		}
 	}
-	documents[len(documents)-1].text = text[begin:]
 	return documents
+}
+
+// marks says whether line is marker, perhaps with something behind it.
+func marks(line []byte, marker string) bool {
+	rest, found := bytes.CutPrefix(line, []byte(marker))
+	return found && (len(rest) == 0 || bytes.ContainsRune([]byte(" \t\r\n"), rune(rest[0])))
 }
 
 // reader turns syntax trees into objects and gathers what is wrong.
@@ -190,6 +190,7 @@ type reader struct {
 	file    string
 	before  int // lines before the document that is being read
 	objects []object
+	names   map[string]string // where the names that are taken stand, by kind and name
 	fields  []grantway.Field
 	lines   map[string]int // of the document that is being read
 }
@@ -245,14 +246,12 @@ func (r *reader) object(body ast.Node) {
 	default:
 		o.credential = grantway.Credential{Name: name, Description: description, Division: text("division"), Connector: text("connector"), Inputs: r.inputs(members["inputs"])}
 	}
-	for _, other := range r.objects {
-		if other.kind == o.kind && strings.EqualFold(other.name(), name) && name != "" {
-			r.wrong(line, "/name", "is also the name of the "+o.kind+" at "+other.at(""))
-		}
+	id := o.kind + "/" + strings.ToLower(name)
+	if other, taken := r.names[id]; taken && name != "" {
+		r.wrong(line, "/name", "is also the name of the "+o.kind+" at "+other)
 	}
-	if len(r.fields) == before {
-		r.objects = append(r.objects, o)
-	}
+	r.names[id] = o.at("")
+	r.objects = append(r.objects, o)
 }
 
 func (r *reader) inputs(v any) grantway.Inputs {
@@ -270,6 +269,9 @@ func (r *reader) inputs(v any) grantway.Inputs {
 		text, err := json.Marshal(members[key])
 		if err == nil {
 			err = value.UnmarshalJSON(text)
+		}
+		if err == nil && value.Ref != nil && (value.Ref.Store == "" || value.Ref.Key == "") {
+			err = errors.New("needs both store and key")
 		}
 		if err != nil {
 			pointer := "/inputs/" + escape(key)

@@ -98,6 +98,8 @@ func TestParseObjectsRefuses(t *testing.T) {
 		{"merge", "kind: credential\n<<: {name: s3cret}\n", "f:2: has a key"},
 		{"tag", "kind: credential\nname: !!binary s3cret\n", "f:2: name uses a part"},
 		{"directive", "%YAML 1.2\n---\nkind: division\nname: a\n", "f:1:"},
+		{"half a reference", "kind: credential\nname: a\ninputs:\n  client_secret: {store: s3cret}\n", "f:4: client_secret needs both"},
+		{"not UTF-8", "kind: division\nname: a\n---\nkind: credential\nname: b\ninputs: {client_secret: s3cret\xff}\n", "f:3: is not UTF-8"},
 		{"tab without quotes", "kind: credential\nname: a\ninputs:\n  client_secret: s3cret\ts3cret\n", "f:4: client_secret holds a tab"},
 		{"second document", "kind: division\nname: a\n...\n---\n---\nkind: division\nnam: a\n", "f:7: nam is not"},
 		{"null key", "kind: division\nname: a\nnull: s3cret\n", "f:3: has a key"},

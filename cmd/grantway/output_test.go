@@ -3,9 +3,13 @@ package main
 import (
 	"bytes"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/grantway/grantway/internal/app"
 )
 
 func TestPageLinesUpAndHidesControlCharacters(t *testing.T) {
@@ -78,6 +82,38 @@ func TestScalar(t *testing.T) {
 	} {
 		if got := scalar(text); got != want {
 			t.Errorf("scalar(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestWelcome(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "hub")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"owner.json", "key"} {
+		if err := os.WriteFile(filepath.Join(data, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		options app.Options
+		want    []string
+		without string
+	}{
+		{app.Options{Demo: true}, []string{"running at http://127.0.0.1:8420\n", data + "/owner.json", data + "/key", "grantway token demo --data " + data}, "credential add"},
+		{app.Options{Key: "env:KEY"}, []string{"grantway credential add NAME"}, data + "/key"},
+	} {
+		var out bytes.Buffer
+		c := &cli{out: &out, data: data}
+		c.welcome("http://127.0.0.1:8420", row.options)
+		for _, want := range row.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("the welcome lacks %q:\n%s", want, &out)
+			}
+		}
+		if strings.Contains(out.String(), row.without) {
+			t.Errorf("the welcome holds %q:\n%s", row.without, &out)
 		}
 	}
 }

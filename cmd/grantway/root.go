@@ -25,9 +25,11 @@ type cli struct {
 	in        *os.File
 	out, errs io.Writer
 	prompt    *term.Terminal // on in and errs; nil before the first prompt
+	unhandle  func()         // makes the next interrupt end the process at once
 
-	data string
-	json bool
+	data      string
+	dataGiven bool // on the command line
+	json      bool
 
 	running bool   // the command line was understood; errors are no longer about how it was written
 	usage   string // of the command, for messages
@@ -36,9 +38,9 @@ type cli struct {
 
 const about = `Grantway stores client-credentials credentials once and hands out fresh access tokens.
 
-Start a hub with "grantway serve". The other commands find it by GRANTWAY_URL,
-GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, else by owner.json in the data directory,
-which the first start of a hub writes.
+Start a hub with "grantway serve". The other commands find it by --data, if that is given,
+else by GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, else in ./data: the
+first start of a hub writes an owner.json there.
 
 Secrets are read from a prompt, from standard input or from a secret store; no flag takes one.`
 
@@ -51,6 +53,7 @@ func newRoot(c *cli) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			c.dataGiven = cmd.Flags().Changed("data")
 			return fromEnvironment(cmd.Flags())
 		},
 	}
@@ -111,16 +114,16 @@ func (c *cli) connect() (*grantway.Client, error) {
 	return grantway.NewClient(o)
 }
 
-// findHub looks in GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, then in
-// owner.json in the data directory. The three are never mixed with the file: a secret
-// goes only to the address it came with.
+// findHub looks in GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, unless --data
+// is given, then in owner.json in the data directory. The three are never mixed with the
+// file: a secret goes only to the address it came with.
 func (c *cli) findHub() (grantway.Options, error) {
 	o := grantway.Options{
 		URL:          os.Getenv("GRANTWAY_URL"),
 		ClientID:     os.Getenv("GRANTWAY_CLIENT_ID"),
 		ClientSecret: grantway.Secret(os.Getenv("GRANTWAY_CLIENT_SECRET")),
 	}
-	if o != (grantway.Options{}) {
+	if o != (grantway.Options{}) && !c.dataGiven {
 		var missing []string
 		for _, v := range []string{"GRANTWAY_URL", "GRANTWAY_CLIENT_ID", "GRANTWAY_CLIENT_SECRET"} {
 			if os.Getenv(v) == "" {
@@ -186,7 +189,7 @@ const completing = 2 * time.Second
 // most of them. A hub that does not answer offers nothing.
 func complete[T any](c *cli, most int, list func(*grantway.Client, context.Context) iter.Seq2[T, error], name func(T) string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) >= most || fromEnvironment(cmd.Flags()) != nil {
+		if len(args) >= most || cmd.Root().PersistentPreRunE(cmd, args) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		hub, err := c.connect()

@@ -95,6 +95,7 @@ func (c *cli) serve(ctx context.Context, o app.Options) error {
 		select {
 		case err = <-hub.Ended():
 		case <-ctx.Done():
+			c.unhandle()
 			o.Log.Info("stopping; interrupt again to end at once")
 		}
 	}

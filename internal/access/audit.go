@@ -52,11 +52,17 @@ func (l *Log) Record(ctx context.Context, tx *store.Tx, who Caller, e grantway.E
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO audit (id, at, caller, caller_name, action, outcome, object, division, fields, detail)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		newID(now), now.UnixMilli(), who.ID, who.Name, e.Action, e.Outcome, e.Object, e.Division, fields, e.Detail)
+		newID(now), now.UnixMilli(), who.ID, who.Name, e.Action, e.Outcome, storable(e.Object), storable(e.Division), fields, e.Detail)
 	if err != nil {
 		return fmt.Errorf("audit %s: %w", e.Action, err)
 	}
 	return nil
+}
+
+// storable is the beginning of s, without what PostgreSQL does not take for text: a refusal
+// comes before anybody has looked at the names in the request.
+func storable(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s[:min(len(s), 256)], "\x00", ""), "")
 }
 
 // Denied records, in a transaction of its own, that who was refused e. It works after the

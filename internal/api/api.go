@@ -55,7 +55,9 @@ type route struct {
 	summary      string
 	tag          string
 	in           any    // zero value of the body; nil without body
+	optional     bool   // the body may be left out
 	query        string // names of query parameters
+	header       string // names of header parameters
 	status       int    // of success
 	out          any    // zero value of the answer; nil is no content
 	open         bool   // needs no caller
@@ -166,7 +168,7 @@ var statuses = map[grantway.Code]int{
 }
 
 // problem writes err as problem details (RFC 9457). What is not a *grantway.Error is our
-// own fault: it is logged in full and shown as "internal error".
+// own fault, or that of a database that is away: it is logged in full and not shown.
 func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 	var e *grantway.Error
 	if !errors.As(err, &e) {
@@ -175,6 +177,9 @@ func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		a.Log.Error("internal error", "method", r.Method, "path", r.URL.Path, "error", err)
 		e = grantway.Errorf(grantway.Internal, "internal error; the hub's log says more")
+		if store.Away(err) {
+			e = grantway.Errorf(grantway.Unavailable, "the database does not answer; tokens in memory are still served")
+		}
 	}
 	status := cmp.Or(statuses[e.Code], http.StatusInternalServerError)
 	p := grantway.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Code: e.Code, Errors: e.Fields, RetryAt: e.RetryAt.UTC().Truncate(time.Second)}

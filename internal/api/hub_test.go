@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -126,8 +127,8 @@ type caller struct {
 	token string // "" sends none
 }
 
-// do sends one request. body is nil for none, a string to be sent as it is, or anything
-// else for its JSON. header holds names and values in turn; a value of "" removes the header.
+// do sends one request. body is nil for none, a string or a reader (of unknown length) to be
+// sent as it is, or anything else for its JSON. header holds names and values in turn; a value of "" removes the header.
 func (c *caller) do(t *testing.T, method, path string, body any, header ...string) *answer {
 	t.Helper()
 	var payload io.Reader = http.NoBody
@@ -135,6 +136,8 @@ func (c *caller) do(t *testing.T, method, path string, body any, header ...strin
 	case nil:
 	case string:
 		payload = strings.NewReader(body)
+	case io.Reader:
+		payload = body
 	default:
 		text, err := json.Marshal(body)
 		if err != nil {
@@ -192,9 +195,10 @@ func (a *answer) want(t *testing.T, status int) *answer {
 	return a
 }
 
-// into decodes the body, which must be the JSON of v and nothing more.
+// into replaces *v by the body, which must be the JSON of its type and nothing more.
 func (a *answer) into(t *testing.T, v any) {
 	t.Helper()
+	reflect.ValueOf(v).Elem().SetZero()
 	if kind := a.header.Get("Content-Type"); kind != "application/json" {
 		t.Errorf("%s: Content-Type %q, want application/json", a.to, kind)
 	}
@@ -250,4 +254,6 @@ func (a *answer) problem(t *testing.T, code grantway.Code, pointers ...string) (
 }
 
 // grantClient is the client "app" of the provider with another secret.
-func grantClient(secret string) grantwaytest.Client { return grantwaytest.Client{ID: "app", Secret: secret} }
+func grantClient(secret string) grantwaytest.Client {
+	return grantwaytest.Client{ID: "app", Secret: secret}
+}

@@ -49,21 +49,31 @@ func (a *API) describe() *huma.OpenAPI {
 		}
 		op.Responses[strconv.Itoa(rt.status)] = success
 		if rt.in != nil {
-			op.RequestBody = &huma.RequestBody{Required: rt.status == http.StatusCreated || rt.method == "PUT",
-				Content: map[string]*huma.MediaType{"application/json": {Schema: schemas.Schema(reflect.TypeOf(rt.in), true, rt.name)}}}
+			kind, schema := "application/json", schemas.Schema(reflect.TypeOf(rt.in), true, rt.name)
+			if rt.method == http.MethodPatch {
+				kind, schema = "application/merge-patch+json", &huma.Schema{Type: "object", Description: "Members of " + schema.Ref[strings.LastIndex(schema.Ref, "/")+1:] + " to change."}
+			}
+			op.RequestBody = &huma.RequestBody{Required: !rt.optional, Content: map[string]*huma.MediaType{kind: {Schema: schema}}}
 		}
 		for _, part := range strings.Split(rt.path, "/") {
 			if name, ok := strings.CutPrefix(part, "{"); ok {
 				op.Parameters = append(op.Parameters, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: "string"}})
 			}
 		}
-		for _, name := range strings.Fields(rt.query) {
-			op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "query", Schema: &huma.Schema{Type: "string"}})
+		for _, p := range []struct{ in, names string }{{"query", rt.query}, {"header", rt.header}} {
+			for _, name := range strings.Fields(p.names) {
+				op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: p.in, Schema: &huma.Schema{Type: "string"}})
+			}
 		}
 		if !rt.open {
 			op.Security = []map[string][]string{{"client": {}}}
 		}
 		doc.AddOperation(op)
+	}
+	for _, schema := range schemas.Map() {
+		for _, member := range schema.Properties {
+			member.Nullable = false // a list is empty or left out
+		}
 	}
 	return doc
 }
@@ -128,8 +138,8 @@ type docGroup struct {
 }
 
 type docOperation struct {
-	Name, Method, Path, Query, Summary, In, Out string
-	Status                                      int
+	Name, Method, Path, Query, Header, Summary, In, Out string
+	Status                                              int
 }
 
 func (a *API) docGroups() []docGroup {
@@ -145,7 +155,7 @@ func (a *API) docGroups() []docGroup {
 			groups = append(groups, docGroup{Tag: rt.tag})
 		}
 		g := &groups[len(groups)-1]
-		g.Operations = append(g.Operations, docOperation{rt.name, rt.method, rt.path, strings.ReplaceAll(rt.query, " ", "&"), rt.summary, schema(rt.in), schema(rt.out), rt.status})
+		g.Operations = append(g.Operations, docOperation{rt.name, rt.method, rt.path, strings.ReplaceAll(rt.query, " ", "&"), strings.ReplaceAll(rt.header, " ", ", "), rt.summary, schema(rt.in), schema(rt.out), rt.status})
 	}
 	return groups
 }

@@ -3,8 +3,10 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,4 +162,24 @@ func TestPutWhatWasRead(t *testing.T) {
 		var token grantway.Token
 		h.owner.do(t, "POST", "/v1/credentials/round/token", nil).want(t, http.StatusOK).into(t, &token)
 	})
+}
+
+// TestLargestBody sends bodies of 1 MiB and of one byte more, with and without their length.
+func TestLargestBody(t *testing.T) {
+	h := start(t, "")
+	for _, length := range []bool{true, false} {
+		for extra, status := range map[int]int{0: http.StatusOK, 1: http.StatusRequestEntityTooLarge} {
+			h.owner.do(t, "DELETE", "/v1/credentials/large", nil)
+			h.save(t, h.credential("large", nil))
+			text := `{"description":"changed"}`
+			text += strings.Repeat(" ", 1<<20+extra-len(text))
+			var body any = text
+			if !length {
+				body = io.MultiReader(strings.NewReader(text))
+			}
+			if got := h.owner.do(t, "PATCH", "/v1/credentials/large", body).status; got != status {
+				t.Errorf("%d bytes over 1 MiB, length given: %t: HTTP %d, want %d", extra, length, got, status)
+			}
+		}
+	}
 }

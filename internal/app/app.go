@@ -106,10 +106,20 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 
+	divisions := access.NewDivisions(db, audit)
+	divisions.Contents = func(ctx context.Context, tx *store.Tx, division string) ([]string, error) {
+		inside, err := credentials.Contents(ctx, tx, division)
+		if err != nil {
+			return nil, err
+		}
+		held, err := tokens.Contents(ctx, tx, division)
+		return append(inside, held...), err
+	}
+
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials)
 	rest := &api.API{
-		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: access.NewDivisions(db, audit), Secrets: secrets, Store: db,
+		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: divisions, Secrets: secrets, Store: db,
 		Rotate: func(ctx context.Context, who access.Caller) (int, error) {
 			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal, secrets.Reseal)
 		},

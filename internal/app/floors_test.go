@@ -35,7 +35,7 @@ var exceptions = map[[2]string]string{
 }
 
 // tests are packages that hold tests and their peers only; they may import anything.
-var tests = []string{"internal/store/storetest", "peers", "bench"}
+var tests = []string{"internal/store/storetest", "peers", "bench", "e2e"}
 
 func TestFloors(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"/...").Output()

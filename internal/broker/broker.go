@@ -240,12 +240,33 @@ func (b *Broker) find(ctx context.Context, who access.Caller, ref string, p acce
 }
 
 func noCredential(ref string) *grantway.Error {
-	return grantway.Errorf(grantway.NotFound, "there is no credential %q", ref)
+	return grantway.Errorf(grantway.NotFound, "%s", thereIsNo("credential", ref))
 }
 
-// require checks that who may do p with the named credential, and puts a refusal into the audit trail.
+// thereIsNo says that nothing of a kind has this name, and repeats only what may be a name:
+// people paste secrets into the wrong field.
+func thereIsNo(kind, name string) string {
+	if access.WrongName(name) != "" {
+		return "there is no such " + kind
+	}
+	return fmt.Sprintf("there is no %s %q", kind, name)
+}
+
+// require checks that who may do p with the named credential, and puts a refusal into the
+// audit trail. A division that cannot be counts as all of them.
 func (b *Broker) require(ctx context.Context, who access.Caller, p access.Permission, name, division string) error {
-	return b.Audit.Require(ctx, who, p, division, grantway.Event{Action: p.String(), Object: "credential/" + name, Division: division})
+	if access.WrongName(division) != "" {
+		division = access.Everywhere
+	}
+	return b.Audit.Require(ctx, who, p, division, grantway.Event{Action: p.String(), Object: object(name)})
+}
+
+// object is a credential in the audit trail, without a name when it has none that may be one.
+func object(name string) string {
+	if access.WrongName(name) != "" {
+		return "credential/"
+	}
+	return "credential/" + name
 }
 
 // definition returns the connector of a credential.
@@ -253,7 +274,7 @@ func definition(name string) (*connector.Definition, error) {
 	if d, ok := connector.Find(name); ok {
 		return d, nil
 	}
-	return nil, invalid("/connector", "there is no connector %q", name)
+	return nil, invalid("/connector", "%s", thereIsNo("connector", name))
 }
 
 func invalid(pointer, format string, args ...any) *grantway.Error {

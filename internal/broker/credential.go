@@ -194,7 +194,7 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 	if known, err := b.divisionExists(ctx, d.Division); err != nil {
 		return nil, err
 	} else if !known {
-		wrong("/division", "there is no division %q", d.Division)
+		wrong("/division", "%s", thereIsNo("division", d.Division))
 	}
 	fields = append(fields, d.def.Check(d.Inputs)...)
 	warnings, external := []grantway.Field(nil), false
@@ -204,7 +204,7 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 		}
 		external = true
 		if !slices.Contains(b.Secrets.Names(), v.Ref.Store) {
-			wrong("/inputs/"+key+"/store", "there is no secret store %q; the stores are %s", v.Ref.Store, strings.Join(b.Secrets.Names(), ", "))
+			wrong("/inputs/"+key+"/store", "%s; the stores are %s", thereIsNo("secret store", v.Ref.Store), strings.Join(b.Secrets.Names(), ", "))
 		} else if _, err := b.Secrets.Renew(ctx, *v.Ref, time.Second); err != nil {
 			warnings = append(warnings, grantway.Field{Pointer: "/inputs/" + key, Detail: err.Error()})
 		}
@@ -632,6 +632,23 @@ func StoreUsers(ctx context.Context, q secret.Querier, name string) (users []str
 		}
 	}
 	return users, rows.Err()
+}
+
+// Contents names the credentials that are in a division; see access.Divisions.
+func (b *Broker) Contents(ctx context.Context, tx *store.Tx, division string) (names []string, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT name FROM credential WHERE division = $1 ORDER BY name_key LIMIT 10`, division)
+	if err != nil {
+		return nil, fmt.Errorf("contents of division %s: %w", division, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("contents of division %s: %w", division, err)
+		}
+		names = append(names, "credential "+name)
+	}
+	return names, rows.Err()
 }
 
 // querier is a transaction, or the read pool.

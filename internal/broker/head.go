@@ -165,13 +165,6 @@ func (b *Broker) Count() int {
 	return n
 }
 
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
 func fromMillis(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}

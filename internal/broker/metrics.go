@@ -42,7 +42,7 @@ func (b *Broker) Collect(ch chan<- prometheus.Metric) {
 			gauge(ageDesc, now.Sub(state.Token.IssuedAt).Seconds(), h.name)
 			gauge(expiryDesc, state.Token.ExpiresAt.Sub(now).Seconds(), h.name)
 		}
-		used := state.Token != nil
+		used := state.Token != nil || state.Fetching
 		for outcome := range h.usage.fetches {
 			if n := h.usage.fetches[outcome].Load(); n > 0 {
 				counter(fetchesDesc, n, h.name, outcomeNames[outcome])

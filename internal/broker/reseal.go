@@ -8,25 +8,34 @@ import (
 	"github.com/grantway/grantway/internal/store"
 )
 
-// sealedColumns are the places of sealed values: a query for the row's name and value, and
-// the statement that replaces a value if it is still the same. One text per table, since a
+// sealedColumn is a place of sealed values: a query for the row's name and value, and the
+// statement that replaces a value if it is still the same. One text per table, since a
 // row's name in seal.Place is made of its key columns.
-var sealedColumns = []struct{ table, column, rows, replace string }{
+type sealedColumn struct {
+	table, column, rows, replace string
+
+	// drop, where set, forgets a value that does not open, if it is still the same. Without
+	// it such a value ends the rotation: somebody has to look at it.
+	drop string
+}
+
+var sealedColumns = []sealedColumn{
 	{"credential_secret", "sealed",
 		`SELECT credential_id || '/' || input, sealed FROM credential_secret`,
-		`UPDATE credential_secret SET sealed = $3 WHERE credential_id || '/' || input = $1 AND sealed = $2`},
+		`UPDATE credential_secret SET sealed = $3 WHERE credential_id || '/' || input = $1 AND sealed = $2`, ""},
 	{"token", "sealed",
 		`SELECT cache_key, sealed FROM token WHERE sealed IS NOT NULL`,
-		`UPDATE token SET sealed = $3 WHERE cache_key = $1 AND sealed = $2`},
+		`UPDATE token SET sealed = $3 WHERE cache_key = $1 AND sealed = $2`,
+		`UPDATE token SET sealed = NULL, fingerprint = '', expires_at = 0 WHERE cache_key = $1 AND sealed = $2`},
 	{"idempotency", "digest",
 		`SELECT caller || '/' || idem_key, digest FROM idempotency`,
-		`UPDATE idempotency SET digest = $3 WHERE caller || '/' || idem_key = $1 AND digest = $2`},
+		`UPDATE idempotency SET digest = $3 WHERE caller || '/' || idem_key = $1 AND digest = $2`, ""},
 }
 
 // Reseal brings everything the broker sealed to the newest data key. It is a seal.Reseal.
 func (b *Broker) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) {
 	for _, c := range sealedColumns {
-		done, err := b.resealColumn(ctx, s, c.table, c.column, c.rows, c.replace)
+		done, err := b.resealColumn(ctx, s, c)
 		n += done
 		if err != nil {
 			return n, fmt.Errorf("seal %s again: %w", c.table, err)
@@ -35,13 +44,13 @@ func (b *Broker) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) 
 	return n, nil
 }
 
-func (b *Broker) resealColumn(ctx context.Context, s *seal.Sealer, table, column, query, replace string) (n int, err error) {
+func (b *Broker) resealColumn(ctx context.Context, s *seal.Sealer, c sealedColumn) (n int, err error) {
 	type value struct {
 		row    string
 		sealed []byte
 	}
 	var values []value
-	rows, err := b.Store.Read().QueryContext(ctx, query)
+	rows, err := b.Store.Read().QueryContext(ctx, c.rows)
 	if err != nil {
 		return 0, err
 	}
@@ -64,17 +73,18 @@ func (b *Broker) resealColumn(ctx context.Context, s *seal.Sealer, table, column
 		err := b.Store.Write(ctx, func(tx *store.Tx) error {
 			changed = 0
 			for _, v := range part {
-				renewed, ok, err := s.Renew(seal.Place{Table: table, Row: v.row, Column: column}, v.sealed)
+				renewed, ok, err := s.Renew(seal.Place{Table: c.table, Row: v.row, Column: c.column}, v.sealed)
+				switch {
+				case err != nil && c.drop != "":
+					b.Log.Warn("a stored value is forgotten", "table", c.table, "error", err)
+					_, err = tx.ExecContext(ctx, c.drop, v.row, v.sealed)
+				case ok:
+					_, err = tx.ExecContext(ctx, c.replace, v.row, v.sealed, renewed)
+					changed++
+				}
 				if err != nil {
 					return err
 				}
-				if !ok {
-					continue
-				}
-				if _, err := tx.ExecContext(ctx, replace, v.row, v.sealed, renewed); err != nil {
-					return err
-				}
-				changed++
 			}
 			return nil
 		})

@@ -44,6 +44,9 @@ const (
 // errSuperseded ends a fetch for a version of a credential that is no longer current.
 var errSuperseded = errors.New("the credential was changed")
 
+// errUnread ends a fetch for a credential that is not in memory while the database is away.
+var errUnread = errors.New("the credential cannot be read")
+
 // Token returns a token that is valid now, for a caller who may use the credential. Served
 // from memory, it touches no database, no disk and no lock. The error is a *grantway.Error:
 // TokenRefused when the provider said no and will go on saying so, Unavailable when trying
@@ -77,9 +80,9 @@ func (b *Broker) current(ctx context.Context, h *head, variant string, minLifeti
 	t, err := b.cache.Token(ctx, key, minLifetime)
 	switch {
 	case err == nil:
-	case errors.As(err, new(*secretError)):
+	case errors.As(err, new(*secretError)), errors.Is(err, errUnread):
 		// Nobody was asked for a token, so there is nothing to be patient about: the next
-		// call looks into the secret store again.
+		// call looks into the secret store, or the database, again.
 		b.cache.Drop(key, "")
 	case b.rotated(ctx, h, variant):
 		if err := b.endBackOff(ctx, h); err != nil {
@@ -212,6 +215,10 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 	defer span.End()
 	t, promote, err := b.ask(ctx, h, rec, key.variant, lease.values)
 	stored := context.WithoutCancel(ctx) // an outcome is of use to others after a stop
+	share := func(f func()) { f() }
+	if lease.holder == "" { // the database may be away still, and nobody should wait for it
+		share = b.background.Go
+	}
 	if err != nil && ctx.Err() != nil {
 		lease.release(stored)
 		return nil, err
@@ -220,7 +227,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 	if err != nil {
 		span.SetStatus(codes.Error, string(classOf(err)))
 		b.Log.Warn("no token", "credential", h.name, "error", err, "took", time.Since(began))
-		b.storeFailure(stored, h, lease, err)
+		share(func() { b.storeFailure(stored, h, lease, err) })
 		return nil, err
 	}
 	if promote {
@@ -232,7 +239,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 			b.cache.Put(key, t)
 		}
 	}
-	b.storeToken(stored, h, lease, t)
+	share(func() { b.storeToken(stored, h, lease, t) })
 	return t, nil
 }
 
@@ -248,7 +255,7 @@ func (b *Broker) recordOf(ctx context.Context, h *head) (*record, error) {
 		var e *grantway.Error
 		if !errors.As(err, &e) {
 			b.databaseAway(err)
-			return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the database is not reachable and this token is not in memory", Err: err}
+			return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the database is not reachable and this token is not in memory", Err: errors.Join(errUnread, err)}
 		}
 	}
 	if c.Version != h.version { // or it is gone
@@ -434,6 +441,13 @@ type lending struct {
 	holder string
 	end    func()           // stops the renewals; nil-safe through acquire
 	values connector.Values // to ask with
+	seen   outcome          // of the last fetch, when the lease was found free
+}
+
+// outcome is what tells one outcome in a row of the token table from the next one.
+type outcome struct {
+	fingerprint    string
+	expires, retry int64 // Unix milliseconds
 }
 
 func rowKey(k cacheKey) string {
@@ -446,7 +460,7 @@ func rowKey(k cacheKey) string {
 func (b *Broker) acquire(ctx context.Context, h *head, rec *record, key cacheKey, want tokencache.Want) (*lending, *grant.Token, error) {
 	l := &lending{b: b, key: rowKey(key), holder: b.replica, end: func() {}}
 	for {
-		t, free, err := b.look(ctx, h, rec, l.key, key.variant, want)
+		t, free, err := b.look(ctx, h, rec, l, key.variant, want)
 		if shared := new(*grant.Error); t != nil || errors.As(err, shared) {
 			return l, t, err
 		}
@@ -477,25 +491,27 @@ func (b *Broker) acquire(ctx context.Context, h *head, rec *record, key cacheKey
 	}
 }
 
-// look reads the row of a key: a token that will do, a failure that still holds, or whether the lease is free.
-func (b *Broker) look(ctx context.Context, h *head, rec *record, row, variant string, want tokencache.Want) (t *grant.Token, free bool, err error) {
+// look reads the row of a key: a token that will do, a failure that still holds, or whether
+// the lease is free. It leaves in l what take has to find unchanged.
+func (b *Broker) look(ctx context.Context, h *head, rec *record, l *lending, variant string, want tokencache.Want) (t *grant.Token, free bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	var sealed []byte
 	var fingerprint, failure string
 	var expires, leased, retry int64
-	err = b.Store.Read().QueryRowContext(ctx, `SELECT sealed, fingerprint, expires_at, lease_until, failure, retry_at FROM token WHERE cache_key = $1`, row).
+	err = b.Store.Read().QueryRowContext(ctx, `SELECT sealed, fingerprint, expires_at, lease_until, failure, retry_at FROM token WHERE cache_key = $1`, l.key).
 		Scan(&sealed, &fingerprint, &expires, &leased, &failure, &retry)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, false, fmt.Errorf("look up token: %w", err)
 	}
 	b.databaseBack()
+	l.seen = outcome{fingerprint, expires, retry}
 	if err != nil {
 		return nil, true, nil
 	}
 	now := time.Now()
 	if sealed != nil && fingerprint != want.Replace && expires > now.UnixMilli() {
-		t, err := b.openToken(row, sealed)
+		t, err := b.openToken(l.key, sealed)
 		if err == nil {
 			err = b.bind(ctx, h, rec, variant, t)
 		}
@@ -524,7 +540,8 @@ func (b *Broker) bind(ctx context.Context, h *head, rec *record, variant string,
 	return err
 }
 
-// take tries to get the lease, and keeps it alive until end.
+// take tries to get the lease, and keeps it alive until end. It gets none when another
+// replica had the lease, and an outcome, since look.
 func (l *lending) take(ctx context.Context, h *head) (bool, error) {
 	now := time.Now()
 	var one int
@@ -532,8 +549,10 @@ func (l *lending) take(ctx context.Context, h *head) (bool, error) {
 		return tx.QueryRowContext(ctx, `
 			INSERT INTO token (cache_key, credential_id, fingerprint, expires_at, holder, lease_until, failure, retry_at)
 			VALUES ($1, $2, '', 0, $3, $4, '', 0)
-			ON CONFLICT (cache_key) DO UPDATE SET holder = $3, lease_until = $4 WHERE token.lease_until <= $5
-			RETURNING 1`, l.key, h.id, l.holder, now.Add(leaseLife).UnixMilli(), now.UnixMilli()).Scan(&one)
+			ON CONFLICT (cache_key) DO UPDATE SET holder = $3, lease_until = $4
+				WHERE token.lease_until <= $5 AND token.fingerprint = $6 AND token.expires_at = $7 AND token.retry_at = $8
+			RETURNING 1`, l.key, h.id, l.holder, now.Add(leaseLife).UnixMilli(), now.UnixMilli(),
+			l.seen.fingerprint, l.seen.expires, l.seen.retry).Scan(&one)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil

@@ -64,8 +64,12 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 	if !v.report.OK {
 		outcome = access.Failed
 	}
+	event := grantway.Event{Action: "credential.validate", Outcome: outcome, Object: object(d.Name)}
+	if access.WrongName(d.Division) == "" {
+		event.Division = d.Division
+	}
 	err = b.Store.Write(ctx, func(tx *store.Tx) error {
-		return b.Audit.Record(ctx, tx, who, grantway.Event{Action: "credential.validate", Outcome: outcome, Object: "credential/" + d.Name, Division: d.Division})
+		return b.Audit.Record(ctx, tx, who, event)
 	})
 	return v.report, err
 }
@@ -128,20 +132,24 @@ func (v *validation) run(ctx context.Context) (t *grant.Token, failure error) {
 func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 	began := time.Now()
 	values := connector.Values{Plain: v.d.Inputs, Secrets: v.d.secrets}
-	var from, away []string
+	var from, warnings []string
 	for _, key := range v.d.def.Secrets() {
 		ref := v.d.Inputs[key].Ref
 		if ref == nil {
 			continue
 		}
 		resolved, err := v.b.Secrets.Renew(ctx, *ref, 0)
+		if err != nil && key == "next_client_secret" { // not needed yet
+			warnings = append(warnings, fmt.Sprintf("%s: %v.", key, err))
+			continue
+		}
 		if err != nil {
 			v.step("secret", stepFailed, began, fmt.Sprintf("%s: %v.", key, err), secret.Hint(err))
 			return values, false
 		}
 		values.Secrets[key] = resolved
 		if trouble := v.b.Secrets.Away(ref.Store); trouble != "" {
-			away = append(away, trouble)
+			warnings = append(warnings, "It was in memory: "+trouble+". Token requests work until the store's hard limit.")
 		}
 		from = append(from, fmt.Sprintf("%s from %s/%s", key, ref.Store, v.b.Secrets.Spelling(*ref)))
 	}
@@ -153,17 +161,18 @@ func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 		}
 		values.Secrets["dpop_key"] = key
 	}
-	message := "The stored secrets were opened."
+	message := "The secrets are at hand."
 	if from != nil {
 		message = "Read " + strings.Join(from, ", ") + "."
 	}
-	if text := string(values.Secrets["client_secret"]); away != nil {
-		v.step("secret", stepWarning, began, message+" It was in memory, since "+away[0]+".", "Token requests work until the store's hard limit.")
-	} else if strings.TrimSpace(text) != text {
-		v.step("secret", stepWarning, began, message, "The client secret begins or ends with a space or a line break, which is usually an accident of copying.")
-	} else {
-		v.step("secret", stepOK, began, message, "")
+	if text := string(values.Secrets["client_secret"]); strings.TrimSpace(text) != text {
+		warnings = append(warnings, "The client secret begins or ends with a space or a line break, which is usually an accident of copying.")
 	}
+	result := stepOK
+	if warnings != nil {
+		result = stepWarning
+	}
+	v.step("secret", result, began, message, strings.Join(warnings, " "))
 	return values, true
 }
 

@@ -314,7 +314,7 @@ func TestValidateExternalSecret(t *testing.T) {
 		contains(t, lastStep(r).Hint, "Create the key")
 
 		c.Inputs["client_secret"] = external("TEST_BROKER_THERE", "vault")
-		contains(t, lastStep(validateDraft(t, hub, c)).Message, `no secret store "vault"`)
+		contains(t, lastStep(validateDraft(t, hub, c)).Message, "no such secret store; the stores are env, file")
 
 		c.Inputs["client_secret"] = external("TEST_BROKER_THERE", "env")
 		r = validateDraft(t, hub, c)

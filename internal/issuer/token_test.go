@@ -624,8 +624,9 @@ func TestCrowd(t *testing.T) {
 			t.Errorf("got %s", got.body)
 		}
 		rows := h.count(`SELECT count(*) FROM access_token`)
+		short := h.count(`SELECT count(*) FROM access_token WHERE expires_at - issued_at <= 60000`) // fill may have made one too
 		ok(t, h.Purge(t.Context(), time.Now().Add(time.Minute)))
-		if left := h.count(`SELECT count(*) FROM access_token`); left != rows-2 {
+		if left := h.count(`SELECT count(*) FROM access_token`); left != rows-short || short < 2 {
 			t.Errorf("%d of %d rows left", left, rows)
 		}
 		tomorrow := time.Now().Add(24*time.Hour + time.Minute)

@@ -490,5 +490,6 @@ var hints = map[reason]string{
 	refused:     "Correct what the store signs in with.",
 	denied:      "Allow the hub's identity to read the key.",
 	missing:     "Create the key in the secret store, or correct its name.",
+	unusable:    "Correct the value in the store, or the reference.",
 	deleted:     "Restore it, or refer to another version.",
 }

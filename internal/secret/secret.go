@@ -45,6 +45,7 @@ const (
 	denied                    // signed in, but not allowed to read this key
 	missing                   // no such key, field or version
 	deleted                   // the key or version was there
+	unusable                  // it is there, and is not what the reference says
 )
 
 // away says whether the fault is of the way to the secret, and not an answer about it. Then
@@ -120,7 +121,7 @@ func pick(value []byte, ref grantway.SecretRef, objects bool) (grantway.Secret, 
 	}
 	text := strings.TrimRight(string(value), "\r\n")
 	if text == "" {
-		return "", fault(ref.Store, missing, nil, "key %s is empty", ref.Key)
+		return "", fault(ref.Store, unusable, nil, "key %s is empty", ref.Key)
 	}
 	return grantway.Secret(text), nil
 }
@@ -128,7 +129,7 @@ func pick(value []byte, ref grantway.SecretRef, objects bool) (grantway.Secret, 
 func member(value []byte, ref grantway.SecretRef, objects bool) (grantway.Secret, error) {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(value, &object) != nil {
-		return "", fault(ref.Store, missing, nil, "key %s is not a JSON object, so it has no field %s", ref.Key, ref.Field)
+		return "", fault(ref.Store, unusable, nil, "key %s is not a JSON object, so it has no field %s", ref.Key, ref.Field)
 	}
 	field := ref.Field
 	if field == "" {
@@ -137,7 +138,7 @@ func member(value []byte, ref grantway.SecretRef, objects bool) (grantway.Secret
 			names = append(names, name)
 		}
 		if slices.Sort(names); len(names) != 1 {
-			return "", fault(ref.Store, missing, nil, "key %s has the fields %s; the reference must name one", ref.Key, strings.Join(names, ", "))
+			return "", fault(ref.Store, unusable, nil, "key %s has the fields %s; the reference must name one", ref.Key, strings.Join(names, ", "))
 		}
 		field = names[0]
 	}
@@ -153,7 +154,7 @@ func member(value []byte, ref grantway.SecretRef, objects bool) (grantway.Secret
 		text = strings.TrimRight(text, "\r\n")
 	}
 	if text == "" {
-		return "", fault(ref.Store, missing, nil, "field %s of key %s is empty", field, ref.Key)
+		return "", fault(ref.Store, unusable, nil, "field %s of key %s is empty", field, ref.Key)
 	}
 	return grantway.Secret(text), nil
 }

@@ -288,7 +288,7 @@ func (s *Stores) find(name string) (*entry, error) {
 	if e := (*s.entries.Load())[name]; e != nil {
 		return e, nil
 	}
-	return nil, grantway.Errorf(grantway.NotFound, "there is no secret store %q; the stores are %s", name, strings.Join(s.Names(), ", "))
+	return nil, grantway.Errorf(grantway.NotFound, "there is no such secret store; the stores are %s", strings.Join(s.Names(), ", "))
 }
 
 // Spelling is the key of ref as its store spells it: some allow few characters in a name.

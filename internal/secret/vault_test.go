@@ -273,7 +273,7 @@ func TestVaultAway(t *testing.T) {
 	<-time.After(1100 * time.Millisecond) // past its time to live
 	s.wantToken(t, "app")
 	report, err := s.ValidateCredential(t.Context(), "app")
-	if err != nil || !report.OK || report.Steps[1].Result != "warning" || !strings.Contains(report.Steps[1].Message, "It was in memory, since secret store bao: cannot reach") {
+	if err != nil || !report.OK || report.Steps[1].Result != "warning" || !strings.Contains(report.Steps[1].Hint, "It was in memory: secret store bao: cannot reach") {
 		t.Errorf("report: %+v, %v", report, err)
 	}
 	one, err := s.SecretStore(t.Context(), "bao")

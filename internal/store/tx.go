@@ -3,11 +3,14 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"time"
 
@@ -153,6 +156,18 @@ func (tx *Tx) Lock(ctx context.Context, name string) error {
 		return fmt.Errorf("waiting for the lock %s: %w", name, err)
 	}
 	return nil
+}
+
+// Away says whether err means that the database cannot be reached, or is about to stop: what
+// failed may work later.
+func Away(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		class := pg.Code[:min(len(pg.Code), 3)]
+		return class == "57P" || pg.Code == "53300" // shut down, crashed, starting up; too_many_connections
+	}
+	_, refused := errors.AsType[*pgconn.ConnectError](err)
+	_, cut := errors.AsType[*net.OpError](err)
+	return refused || cut || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn)
 }
 
 // Duplicate says whether err is a row refused by a primary key or a unique index.

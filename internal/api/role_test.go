@@ -1,0 +1,127 @@
+package api_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/api"
+)
+
+// allowed says for each operation which roles may do it, in all divisions.
+var allowed = map[string]string{
+	"listCredentials":     "owner administrator designer auditor application",
+	"createCredential":    "owner administrator",
+	"validateDraft":       "owner administrator",
+	"getCredential":       "owner administrator auditor",
+	"replaceCredential":   "owner administrator",
+	"changeCredential":    "owner administrator",
+	"deleteCredential":    "owner",
+	"validateCredential":  "owner administrator",
+	"getCredentialStatus": "owner administrator auditor application",
+	"getToken":            "owner administrator application",
+	"invalidateToken":     "owner administrator application",
+	"listSecretStores":    "owner administrator auditor",
+	"listClients":         "owner administrator auditor",
+	"createClient":        "owner administrator",
+	"getClient":           "owner administrator auditor",
+	"deleteClient":        "owner administrator",
+	"resetClientSecret":   "owner administrator",
+	"listDivisions":       "owner administrator designer auditor application",
+	"createDivision":      "owner administrator",
+	"deleteDivision":      "owner administrator",
+	"listEvents":          "owner administrator auditor",
+	"getHubStatus":        "owner administrator designer auditor application",
+	"rotateKey":           "owner",
+	"healthz":             everybody,
+	"readyz":              everybody,
+	"openapi":             everybody,
+	"docs":                everybody,
+	"docsStyle":           everybody,
+	"metrics":             everybody, // on the same machine
+}
+
+const everybody = "owner administrator designer auditor application none"
+
+// TestRoles asks for every operation in every role: who may gets the operation's status, who
+// may not gets 403 and a line in the audit trail, who is nobody gets 401.
+func TestRoles(t *testing.T) {
+	each(t, func(t *testing.T, h *hub) {
+		callers := map[string]*caller{"none": h.nobody()}
+		for _, role := range strings.Fields(everybody)[:5] {
+			callers[role] = h.as(t, role, "*")
+		}
+		if len(allowed) != len(api.Routes()) {
+			t.Errorf("the table has %d operations, the API %d", len(allowed), len(api.Routes()))
+		}
+		refusals := map[string]int{}
+		n := 0 // tells the objects of the requests apart
+		for _, route := range api.Routes() {
+			t.Run(route.Name, func(t *testing.T) {
+				roles, ok := allowed[route.Name]
+				if !ok {
+					t.Fatalf("the table does not say who may %s %s", route.Method, route.Path)
+				}
+				for role, who := range callers {
+					n++
+					path, body := h.request(t, route, fmt.Sprintf("object-%d", n))
+					answer := who.do(t, route.Method, path, body)
+					switch {
+					case slices.Contains(strings.Fields(roles), role):
+						if answer.status != route.Status {
+							t.Errorf("%s: HTTP %d, want %d: %s", role, answer.status, route.Status, answer.body)
+						}
+					case role == "none":
+						answer.problem(t, grantway.Unauthenticated)
+						if got := answer.header.Get("WWW-Authenticate"); got != `Bearer realm="grantway"` {
+							t.Errorf("none: WWW-Authenticate %q", got)
+						}
+					default:
+						answer.problem(t, grantway.Forbidden)
+						if got := answer.header.Get("WWW-Authenticate"); !strings.HasPrefix(got, `Bearer realm="grantway", error="insufficient_scope", scope="`) {
+							t.Errorf("%s: WWW-Authenticate %q", role, got)
+						}
+						refusals[role]++
+						if n := h.count(t, `SELECT COUNT(*) FROM audit WHERE caller = $1 AND outcome = 'denied'`, who.id); n != refusals[role] {
+							t.Errorf("%s: %d refusals in the audit trail, want %d", role, n, refusals[role])
+							refusals[role] = n
+						}
+					}
+				}
+			})
+		}
+	})
+}
+
+// request is the path and the body of a request for an operation that works, on an object
+// of its own called name.
+func (h *hub) request(t *testing.T, route api.Route, name string) (path string, body any) {
+	t.Helper()
+	id := ""
+	switch {
+	case strings.HasPrefix(route.Path, "/v1/credentials/{name}"):
+		h.save(t, h.credential(name, nil))
+	case strings.HasPrefix(route.Path, "/v1/clients/{id}"):
+		client, err := h.CreateOAuthClient(t.Context(), grantway.OAuthClient{Name: name, Roles: []grantway.Assignment{{Role: "application", Division: "home"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = client.ID
+	case strings.HasPrefix(route.Path, "/v1/divisions/{name}"):
+		h.owner.do(t, "POST", "/v1/divisions", object{"name": name}).want(t, http.StatusCreated)
+	}
+	switch route.Name {
+	case "createCredential", "validateDraft", "replaceCredential":
+		body = h.credential(name, nil)
+	case "changeCredential":
+		body = object{"description": "changed"}
+	case "createClient":
+		body = object{"name": name, "roles": []object{{"role": "application", "division": "home"}}}
+	case "createDivision":
+		body = object{"name": name}
+	}
+	return strings.NewReplacer("{name}", name, "{id}", id).Replace(route.Path), body
+}
