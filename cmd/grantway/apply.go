@@ -291,6 +291,18 @@ that apply reads again.
 Secrets in secret stores are there as references. Secrets stored in the hub never leave it;
 a comment stands where they would be.`,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
+			list, err := c.chosen(ctx, hub, args)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.print(list, nil)
+			}
+			for _, one := range list.Items {
+				if one.Version == 0 { // only its name was shown
+					return grantway.Errorf(grantway.Forbidden, "this client may not read the settings of credential %s", one.Name)
+				}
+			}
 			var text []byte
 			next := func() {
 				if text != nil {
@@ -318,17 +330,7 @@ a comment stands where they would be.`,
 					}
 				}
 			}
-			list, err := c.chosen(ctx, hub, args)
-			if err != nil {
-				return err
-			}
-			if c.json {
-				return c.print(list, nil)
-			}
 			for _, one := range list.Items {
-				if one.Version == 0 { // only its name was shown
-					return grantway.Errorf(grantway.Forbidden, "this client may not read the settings of credential %s", one.Name)
-				}
 				next()
 				text = appendCredential(text, one)
 			}
