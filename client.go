@@ -37,6 +37,7 @@ type Options struct {
 type Client struct {
 	url   string
 	http  *http.Client
+	oauth *grant.Client             // of /oauth/token
 	hub   *tokencache.Cache[string] // one entry: the token for the hub itself
 	cache *tokencache.Cache[Ref]    // tokens handed out by TokenSource and Transport
 }
@@ -67,13 +68,13 @@ func NewClient(o Options) (*Client, error) {
 	if o.Transport == nil {
 		o.Transport = http.DefaultTransport.(*http.Transport).Clone()
 	}
-	issuer := &grant.Client{Transport: o.Transport}
 	c := &Client{
-		url:  base,
-		http: &http.Client{Transport: o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		url:   base,
+		oauth: &grant.Client{Transport: o.Transport},
+		http:  &http.Client{Transport: o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	c.hub = tokencache.New(tokencache.Options[string]{Fetch: func(ctx context.Context, _ string, _ tokencache.Want) (*grant.Token, error) {
-		return issuer.Token(ctx, request)
+		return c.oauth.Token(ctx, request)
 	}})
 	c.cache = tokencache.New(tokencache.Options[Ref]{Fetch: func(ctx context.Context, ref Ref, _ tokencache.Want) (*grant.Token, error) {
 		t, err := c.Token(ctx, ref)
@@ -85,9 +86,12 @@ func NewClient(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Close stops background renewals.
+// Close stops background renewals and closes the connections that are not in use.
 func (c *Client) Close(ctx context.Context) error {
-	return errors.Join(c.cache.Close(ctx), c.hub.Close(ctx))
+	err := errors.Join(c.cache.Close(ctx), c.hub.Close(ctx))
+	c.oauth.CloseIdleConnections()
+	c.http.CloseIdleConnections()
+	return err
 }
 
 // Credentials iterates over the credentials the caller may see, by name. The iteration
@@ -252,6 +256,7 @@ func (c *Client) Hub(ctx context.Context) (HubStatus, error) {
 // HubStatus describes a running hub.
 type HubStatus struct {
 	Version     string    `json:"version"`
+	URL         string    `json:"url"`      // how clients reach the hub
 	Caller      string    `json:"caller"`   // who the asking client is
 	Database    string    `json:"database"` // SQLite or PostgreSQL
 	Schema      int64     `json:"schema"`   // version of the database schema

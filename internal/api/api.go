@@ -44,6 +44,7 @@ type API struct {
 	Rotate    func(ctx context.Context, who access.Caller) (resealed int, err error) // gives the hub a new data key
 	Metrics   http.Handler
 	Version   string
+	URL       func() string // how clients reach the hub
 	Started   time.Time
 	Log       *slog.Logger
 }

@@ -90,7 +90,7 @@ func (a *API) hubStatus(_ http.ResponseWriter, r *http.Request, who access.Calle
 		return nil, err
 	}
 	return grantway.HubStatus{
-		Version: a.Version, Caller: who.Name, Database: schema.Database, Schema: schema.Version,
+		Version: a.Version, URL: a.URL(), Caller: who.Name, Database: schema.Database, Schema: schema.Version,
 		Credentials: a.Broker.Count(), StartedAt: a.Started,
 	}, nil
 }

@@ -62,7 +62,12 @@ func (a *API) describe() *huma.OpenAPI {
 		}
 		for _, p := range []struct{ in, names string }{{"query", rt.query}, {"header", rt.header}} {
 			for _, name := range strings.Fields(p.names) {
-				op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: p.in, Schema: &huma.Schema{Type: "string"}})
+				schema := &huma.Schema{Type: "string"}
+				if name == "limit" {
+					least, most := 1.0, 1000.0
+					schema = &huma.Schema{Type: "integer", Minimum: &least, Maximum: &most, Default: 100}
+				}
+				op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: p.in, Schema: schema})
 			}
 		}
 		if !rt.open {
@@ -70,12 +75,43 @@ func (a *API) describe() *huma.OpenAPI {
 		}
 		doc.AddOperation(op)
 	}
+	doc.AddOperation(signIn())
+	doc.Tags = append(doc.Tags, &huma.Tag{Name: signInTag, Description: signInTag})
 	for _, schema := range schemas.Map() {
 		for _, member := range schema.Properties {
 			member.Nullable = false // a list is empty or left out
 		}
 	}
 	return doc
+}
+
+const signInTag = "Signing in"
+
+// signIn describes the token endpoint, which is the issuer's and follows RFC 6749 rather than
+// the rest of this API.
+func signIn() *huma.Operation {
+	text := &huma.Schema{Type: "string"}
+	answer := func(description string, required []string, members map[string]*huma.Schema) *huma.Response {
+		return &huma.Response{Description: description, Content: map[string]*huma.MediaType{
+			"application/json": {Schema: &huma.Schema{Type: "object", Required: required, Properties: members}},
+		}}
+	}
+	return &huma.Operation{
+		OperationID: "token", Method: http.MethodPost, Path: "/oauth/token", Tags: []string{signInTag},
+		Summary:     "Sign in: get an access token for this API (RFC 6749 section 4.4)",
+		Description: "Sign in: get an access token for this API (RFC 6749 section 4.4). The client authenticates by HTTP Basic, or by client_id and client_secret in the body. A scope is a list of permissions that the token is limited to.",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			"application/x-www-form-urlencoded": {Schema: &huma.Schema{Type: "object", Required: []string{"grant_type"}, Properties: map[string]*huma.Schema{
+				"grant_type": {Type: "string", Enum: []any{"client_credentials"}}, "scope": text, "client_id": text, "client_secret": text,
+			}}},
+		}},
+		Responses: map[string]*huma.Response{
+			"200": answer("OK", []string{"access_token", "token_type", "expires_in"}, map[string]*huma.Schema{
+				"access_token": text, "token_type": text, "expires_in": {Type: "integer"}, "scope": text,
+			}),
+			"default": answer("Refused (RFC 6749 section 5.2)", []string{"error"}, map[string]*huma.Schema{"error": text, "error_description": text}),
+		},
+	}
 }
 
 func (a *API) openAPI(w http.ResponseWriter, _ *http.Request, _ access.Caller) (any, error) {
@@ -150,6 +186,8 @@ func (a *API) docGroups() []docGroup {
 		}
 		return huma.DefaultSchemaNamer(reflect.TypeOf(v), "")
 	}
+	in := signIn()
+	groups = append(groups, docGroup{Tag: signInTag, Operations: []docOperation{{Name: in.OperationID, Method: in.Method, Path: in.Path, Summary: in.Summary, Status: http.StatusOK}}})
 	for _, rt := range a.routes() {
 		if len(groups) == 0 || groups[len(groups)-1].Tag != rt.tag {
 			groups = append(groups, docGroup{Tag: rt.tag})

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,7 +125,7 @@ func (a *App) setup(ctx context.Context) error {
 			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal, secrets.Reseal)
 		},
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Version: o.Version, Started: time.Now().UTC().Truncate(time.Second), Log: a.log,
+		Version: o.Version, URL: a.URL, Started: time.Now().UTC().Truncate(time.Second), Log: a.log,
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/oauth/token", tokens.Handler())
@@ -168,6 +169,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	go func() { a.ended <- a.server.Serve(a.listen) }()
 	a.log.Info("grantway is listening", "url", a.URL(), "version", a.o.Version)
+	if at, ok := a.listen.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() && a.o.TLSCert == "" && a.o.TrustedProxies == nil {
+		a.log.Warn("plain http reaches beyond this machine, so other machines get no tokens at /oauth/token: use --tls-cert, or name the proxy that ends TLS by --trusted-proxies")
+	}
 	return nil
 }
 
@@ -196,14 +200,33 @@ func (a *App) URL() string {
 	if a.o.ExternalURL != "" {
 		return a.o.ExternalURL
 	}
-	scheme := "http"
+	return a.listenURL()
+}
+
+// listenURL is where the hub listens, as this machine reaches it: a hub that listens on all
+// addresses is at the loopback one.
+func (a *App) listenURL() string {
+	scheme, addr := "http", a.o.Listen
 	if a.o.TLSCert != "" {
 		scheme = "https"
 	}
-	if a.listen == nil {
-		return scheme + "://" + a.o.Listen
+	if a.listen != nil {
+		addr = a.listen.Addr().String()
 	}
-	return scheme + "://" + a.listen.Addr().String()
+	if at, err := netip.ParseAddrPort(addr); err == nil && at.Addr().IsUnspecified() {
+		addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port()).String()
+	}
+	return scheme + "://" + addr
+}
+
+// localURL is where the command line on this machine finds the hub: over plain http without
+// the detour by the outside name, which may lead through a proxy that is not there yet.
+// With TLS only the outside name is in the certificate.
+func (a *App) localURL() string {
+	if a.o.TLSCert != "" {
+		return a.URL()
+	}
+	return a.listenURL()
 }
 
 // OpenStore opens the database that o names: for the server, and for the commands that
@@ -269,6 +292,9 @@ func (a *App) startDemo(ctx context.Context, credentials *broker.Broker) error {
 	a.onStop = append(a.onStop, provider.Stop)
 	if err := saveDemo(ctx, credentials, provider); err != nil {
 		return fmt.Errorf("demo credential: %w", err)
+	}
+	if !strings.HasSuffix(provider.URL, demoAddress) {
+		a.log.Warn("the demo provider's usual port is taken, so it has another one than in the tour", "usual", demoAddress)
 	}
 	a.log.Info("demo provider is listening", "token_endpoint", provider.TokenEndpoint(), "api", provider.URL+"/api/messages", "credential", "demo")
 	return nil

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
@@ -30,7 +31,7 @@ type Owner struct {
 func (a *App) welcome(ctx context.Context, tokens *issuer.Issuer) error {
 	path := filepath.Join(a.o.Data, "owner.json")
 	created, err := tokens.EnsureOwner(ctx, func(c grantway.OAuthClient) error {
-		return writeOwner(path, Owner{a.URL(), c.ID, c.Secret})
+		return writeOwner(path, Owner{a.localURL(), c.ID, c.Secret})
 	})
 	if err != nil {
 		return err
@@ -41,7 +42,7 @@ func (a *App) welcome(ctx context.Context, tokens *issuer.Issuer) error {
 	}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // made on another machine, or put away
+		return nil // made on another machine, or put away; see RecoverOwner
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
@@ -50,11 +51,42 @@ func (a *App) welcome(ctx context.Context, tokens *issuer.Issuer) error {
 	if err := json.Unmarshal(text, &owner); err != nil {
 		return fmt.Errorf("read %s: it is not what a hub writes: %w", path, err)
 	}
-	if owner.URL == a.URL() {
+	if owner.URL == a.localURL() {
 		return nil
 	}
-	owner.URL = a.URL()
+	owner.URL = a.localURL()
 	return writeOwner(path, owner)
+}
+
+// RecoverOwner makes a new owner client directly in the database, for somebody who has lost
+// all the others, and writes owner.json, whose path it returns. It wants the key, like the
+// server: who has both the database and the key has everything anyway.
+func RecoverOwner(ctx context.Context, o Options) (path string, err error) {
+	o = o.withDefaults()
+	db, err := OpenStore(ctx, o.Beside())
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	sealer, err := OpenSealer(ctx, o, db)
+	if err != nil {
+		return "", err
+	}
+	defer sealer.Close()
+	tokens, err := issuer.New(ctx, issuer.Options{Store: db, Sealer: sealer, Audit: access.NewLog(db, o.Log), Log: o.Log})
+	if err != nil {
+		return "", err
+	}
+	client, err := tokens.CreateClient(ctx, access.Hub(), grantway.OAuthClient{
+		Name: "owner-" + time.Now().UTC().Format("20060102-150405"), Description: "Made by grantway owner recover",
+		Roles: []grantway.Assignment{{Role: access.Owner, Division: access.Everywhere}},
+	})
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(o.Data, "owner.json")
+	a := &App{o: o}
+	return path, writeOwner(path, Owner{a.localURL(), client.ID, client.Secret})
 }
 
 // writeOwner replaces the file at once, so that nobody reads half of it.

@@ -151,11 +151,13 @@ func TestDatabaseAway(t *testing.T) {
 			t.Error("ready without a database")
 		}
 		// Over the next lifetimes there is always a token.
-		for p.Token.Count() < 4 {
-			if got := token(t, hub, ref); !got.ExpiresAt.After(time.Now()) {
+		eventually(t, 30*time.Second, "renewals", func() bool {
+			before := time.Now()
+			if got := token(t, hub, ref); !got.ExpiresAt.After(before) {
 				t.Fatalf("token %+v", got)
 			}
-		}
+			return p.Token.Count() >= 4
+		})
 		if metric(t, hub, away) != 1 {
 			t.Error("no alarm")
 		}

@@ -197,7 +197,7 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 		wrong("/division", "%s", thereIsNo("division", d.Division))
 	}
 	fields = append(fields, d.def.Check(d.Inputs)...)
-	warnings, external := []grantway.Field(nil), false
+	warnings, external := dislikes(d.Inputs), false
 	for key, v := range d.Inputs {
 		if v.Ref == nil {
 			continue

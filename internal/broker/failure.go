@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -157,6 +158,13 @@ func (b *Broker) noteSuccess(ctx context.Context, tx *store.Tx, h *head, now tim
 	return err
 }
 
+// blames tells whether a failed request for the token of l says something about the
+// credential itself, and not only about the scope or audience that a caller asked for.
+func blames(h *head, l *lending, cause error) bool {
+	var e *grant.Error
+	return l.key == rowKey(h.own()) || !errors.As(cause, &e) || e.Code != "invalid_scope" && e.Code != "invalid_target"
+}
+
 func (b *Broker) noteFailure(ctx context.Context, tx *store.Tx, h *head, failure string, retry time.Time) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO credential_health (credential_id, version, last_success, last_failure, failing, next_try)
@@ -172,11 +180,11 @@ func (b *Broker) Status(ctx context.Context, who access.Caller, ref string) (gra
 	if err != nil {
 		return grantway.Status{}, err
 	}
-	list, err := b.statuses(ctx, h.id)
+	row, err := b.healthOf(ctx, h)
 	if err != nil {
 		return grantway.Status{}, err
 	}
-	return list[h.id].status(b, h), nil
+	return row.status(b, h), nil
 }
 
 // health is a row of credential_health.
@@ -186,37 +194,29 @@ type health struct {
 	lastFailure *grantway.Failure
 	failing     bool
 	nextTry     time.Time
-	tokenUntil  time.Time // of any token in the table
+	tokenUntil  time.Time // of the token in the table
 }
 
-// statuses reads the health of one credential, or of all when id is "".
-func (b *Broker) statuses(ctx context.Context, id string) (map[string]health, error) {
-	rows, err := b.Store.Read().QueryContext(ctx, `
-		SELECT c.credential_id, c.version, c.last_success, c.last_failure, c.failing, c.next_try,
-		       COALESCE((SELECT MAX(t.expires_at) FROM token t WHERE t.credential_id = c.credential_id), 0)
-		FROM credential_health c WHERE ($1 = '' OR c.credential_id = $1)`, id)
+// healthOf reads the health of a credential; it is zero when no token was asked for yet.
+func (b *Broker) healthOf(ctx context.Context, h *head) (row health, err error) {
+	var failure string
+	var success, next, until int64
+	err = b.Store.Read().QueryRowContext(ctx, `
+		SELECT version, last_success, last_failure, failing, next_try,
+		       COALESCE((SELECT expires_at FROM token WHERE cache_key = $2), 0)
+		FROM credential_health WHERE credential_id = $1`, h.id, rowKey(h.own())).
+		Scan(&row.version, &success, &failure, &row.failing, &next, &until)
+	if errors.Is(err, sql.ErrNoRows) {
+		return health{}, nil
+	}
+	if err == nil && failure != "" {
+		err = json.Unmarshal([]byte(failure), &row.lastFailure)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read the health of credentials: %w", err)
+		return health{}, fmt.Errorf("health of credential %s: %w", h.name, err)
 	}
-	defer rows.Close()
-	all := map[string]health{}
-	for rows.Next() {
-		var id, failure string
-		var row health
-		var success, next, until int64
-		if err := rows.Scan(&id, &row.version, &success, &failure, &row.failing, &next, &until); err != nil {
-			return nil, fmt.Errorf("read the health of credentials: %w", err)
-		}
-		row.lastSuccess, row.nextTry, row.tokenUntil = fromMillis(success), fromMillis(next), fromMillis(until)
-		if failure != "" {
-			row.lastFailure = new(grantway.Failure)
-			if err := json.Unmarshal([]byte(failure), row.lastFailure); err != nil {
-				return nil, fmt.Errorf("health of credential %s: %w", id, err)
-			}
-		}
-		all[id] = row
-	}
-	return all, rows.Err()
+	row.lastSuccess, row.nextTry, row.tokenUntil = fromMillis(success), fromMillis(next), fromMillis(until)
+	return row, nil
 }
 
 // status joins what the table knows with what is in this replica's memory.
@@ -230,7 +230,7 @@ func (row health) status(b *Broker, h *head) grantway.Status {
 	if current && row.failing && row.nextTry.After(now) {
 		s.NextTry = row.nextTry
 	}
-	state := b.cache.Peek(cacheKey{h.id, h.version, ""})
+	state := b.cache.Peek(h.own())
 	if state.Token != nil {
 		s.TokenExpiresAt, s.TokenFingerprint, s.ExpirySource = state.Token.ExpiresAt.UTC(), state.Token.Fingerprint(), state.Token.ExpirySource
 	}

@@ -29,6 +29,9 @@ type head struct {
 	usage *usage // the same for every version of a credential
 }
 
+// own is the key of the token with the credential's own scope, audience and resource.
+func (h *head) own() cacheKey { return cacheKey{h.id, h.version, ""} }
+
 // record is what a token request needs: kept in memory, secrets still sealed, so that
 // tokens can be renewed while the database is away.
 type record struct {

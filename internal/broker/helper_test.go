@@ -39,11 +39,25 @@ func each(t *testing.T, body func(t *testing.T, database string)) {
 // eachHub is each with a hub, and a provider with the client "app" that has the secret "s3cret".
 func eachHub(t *testing.T, body func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider)) {
 	t.Helper()
+	each(t, withHub(body))
+}
+
+// eachHubWaiting is eachHub for what waits most of the time, and so runs beside others.
+func eachHubWaiting(t *testing.T, body func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider)) {
+	t.Helper()
+	t.Parallel()
 	each(t, func(t *testing.T, database string) {
+		t.Parallel()
+		withHub(body)(t, database)
+	})
+}
+
+func withHub(body func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider)) func(*testing.T, string) {
+	return func(t *testing.T, database string) {
 		p := grantwaytest.NewProvider(t)
 		p.Register(grantwaytest.Client{ID: "app", Secret: "s3cret"})
 		body(t, grantwaytest.Start(t, grantwaytest.HubOptions{Database: database}), p)
-	})
+	}
 }
 
 // credential is one for the client "app" of p, with inputs in place of the usual ones: text is
@@ -147,10 +161,12 @@ func await(t testing.TB, p *grantwaytest.Provider, requests int) {
 	}
 }
 
-// eventually calls f until it is content, for at most within.
+// eventually calls f again and again until it is content, for at most within.
 func eventually(t testing.TB, within time.Duration, what string, f func() bool) {
 	t.Helper()
-	for began := time.Now(); !f(); {
+	pace := time.NewTicker(5 * time.Millisecond)
+	defer pace.Stop()
+	for began := time.Now(); !f(); <-pace.C {
 		if time.Since(began) > within {
 			t.Fatalf("not within %v: %s", within, what)
 		}

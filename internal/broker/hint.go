@@ -1,9 +1,12 @@
 package broker
 
 import (
+	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/grant"
 )
 
@@ -88,6 +91,25 @@ const (
 	noTokenAnswer = "That is not the answer of a token endpoint. Compare the token endpoint with the provider's documentation."
 	brokenAnswer  = "The answer did not come whole. Try again; if it goes on, ask the provider's operator."
 )
+
+// microsoft are the hosts of Microsoft's token endpoints, of its national clouds among them.
+var microsoft = []string{"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"}
+
+// dislikes warns of what the provider at the token endpoint is known not to like.
+func dislikes(inputs map[string]grantway.Value) (warnings []grantway.Field) {
+	u, err := url.Parse(inputs["token_endpoint"].Text)
+	if err != nil || !slices.Contains(microsoft, strings.ToLower(u.Hostname())) {
+		return nil
+	}
+	if m := inputs["auth_method"].Text; m == "" || m == "client_secret_basic" {
+		warnings = append(warnings, grantway.Field{Pointer: "/inputs/auth_method", Detail: "Microsoft recommends to send the secret in the body: client_secret_post"})
+	}
+	scopes := strings.Fields(inputs["scopes"].Text)
+	if strings.Contains(u.Path, "/v2.0/") && (len(scopes) != 1 || !strings.HasSuffix(scopes[0], "/.default")) {
+		warnings = append(warnings, grantway.Field{Pointer: "/inputs/scopes", Detail: "Microsoft wants one scope, the resource followed by /.default, such as https://graph.microsoft.com/.default"})
+	}
+	return warnings
+}
 
 // hint says what to do about e; "" when nothing is known. secrets may be nil.
 func hint(e *grant.Error, secrets map[string]grant.Secret) string {

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -186,6 +187,32 @@ func TestValidateSecretWithALineBreak(t *testing.T) {
 		wantSteps(t, r, "settings ok", "secret warning", "address ok", "request ok", "response ok")
 		if !r.OK {
 			t.Error("not OK")
+		}
+	})
+}
+
+// TestMicrosoftWarnings is C-11: what Microsoft does not like is told when it is saved, and saved all the same.
+func TestMicrosoftWarnings(t *testing.T) {
+	eachHub(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
+		const v1, v2 = "https://login.microsoftonline.com/tenant/oauth2/token", "https://LOGIN.microsoftonline.us/tenant/oauth2/v2.0/token"
+		for i, c := range []struct {
+			inputs map[string]string
+			want   string
+		}{
+			{map[string]string{"token_endpoint": v2}, "/inputs/auth_method /inputs/scopes"},
+			{map[string]string{"token_endpoint": v2, "auth_method": "client_secret_post", "scopes": "User.Read"}, "/inputs/scopes"},
+			{map[string]string{"token_endpoint": v2, "auth_method": "client_secret_post", "scopes": "https://graph.microsoft.com/.default"}, ""},
+			{map[string]string{"token_endpoint": v1, "resource": "https://graph.microsoft.com"}, "/inputs/auth_method"},
+			{nil, ""},
+		} {
+			saved := create(t, hub, credential(p, fmt.Sprint("c", i), c.inputs))
+			var got []string
+			for _, f := range saved.Warnings {
+				got = append(got, f.Pointer)
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("%v: warnings %+v, want %s", c.inputs, saved.Warnings, c.want)
+			}
 		}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,19 +175,41 @@ func TestOverrides(t *testing.T) {
 	})
 }
 
+// TestOverridesAreNotTheHealth lets no caller spoil the health of a credential by asking for
+// what the provider does not grant, or embellish it by a token of its own.
+func TestOverridesAreNotTheHealth(t *testing.T) {
+	eachHub(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
+		p.Register(grantwaytest.Client{ID: "app", Secret: "s3cret", Scopes: []string{"read", "write"}})
+		create(t, hub, credential(p, "app", map[string]string{"scopes": "read"}))
+		token(t, hub, grantway.Ref{Credential: "app", Scope: "write"})
+		if s := status(t, hub, "app"); s.Health != grantway.Healthy || !s.TokenExpiresAt.IsZero() {
+			t.Errorf("with a token of another scope: %s", asJSON(t, s))
+		}
+		noToken(t, hub, grantway.Ref{Credential: "app", Scope: "delete"}, grantway.TokenRefused, "invalid_scope")
+		if s := status(t, hub, "app"); s.Health != grantway.Healthy || s.LastError != nil {
+			t.Errorf("after a scope that is not granted: %s", asJSON(t, s))
+		}
+		token(t, hub, grantway.Ref{Credential: "app"})
+		p.Unregister("app")
+		noToken(t, hub, grantway.Ref{Credential: "app", Scope: "read write"}, grantway.TokenRefused, "invalid_client")
+		if s := status(t, hub, "app"); s.Health != grantway.Degraded || s.LastError == nil || s.TokenExpiresAt.IsZero() {
+			t.Errorf("after the client was removed: %s", asJSON(t, s))
+		}
+	})
+}
+
 // TestMinLifetime gets a new token for who needs it for longer, at most half of what the
 // provider grants, so that a demand it cannot fulfil does not cost a request a call.
 func TestMinLifetime(t *testing.T) {
-	t.Parallel()
-	eachHub(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
-		p.Register(grantwaytest.Client{ID: "app", Secret: "s3cret", Lifetime: 8 * time.Second})
+	eachHubWaiting(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
+		p.Register(grantwaytest.Client{ID: "app", Secret: "s3cret", Lifetime: 6 * time.Second})
 		create(t, hub, credential(p, "app", nil))
 		first := token(t, hub, grantway.Ref{Credential: "app", MinLifetime: 3600})
 		for range 20 {
 			token(t, hub, grantway.Ref{Credential: "app", MinLifetime: 3600})
 		}
 		wantRequests(t, p, 1)
-		until(first.ExpiresAt.Add(-3500 * time.Millisecond)) // less than half is left
+		until(first.ExpiresAt.Add(-2700 * time.Millisecond)) // less than half is left
 		if got := token(t, hub, grantway.Ref{Credential: "app"}); got.Fingerprint != first.Fingerprint {
 			t.Error("a new token, without need")
 		}
@@ -204,13 +225,15 @@ func TestC24ShortTokens(t *testing.T) {
 	eachHub(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
 		p.Register(grantwaytest.Client{ID: "app", Secret: "s3cret", Lifetime: 3 * time.Second})
 		create(t, hub, credential(p, "app", nil))
+		began := time.Now()
 		for range 200 {
 			if got := token(t, hub, grantway.Ref{Credential: "app"}); !got.ExpiresAt.After(time.Now()) {
 				t.Fatal("an expired token")
 			}
 		}
-		if n := p.Token.Count(); n > 2 {
-			t.Errorf("%d token requests", n)
+		const renewal = 2250 * time.Millisecond // the earliest one
+		if n, most := p.Token.Count(), max(2, 1+int(time.Since(began)/renewal)); n > most {
+			t.Errorf("%d token requests, want at most %d", n, most)
 		}
 	})
 }
@@ -218,8 +241,7 @@ func TestC24ShortTokens(t *testing.T) {
 // TestC24RenewsAhead renews a token that is in use behind its users, and lets one that is not
 // in use expire.
 func TestC24RenewsAhead(t *testing.T) {
-	t.Parallel()
-	eachHub(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
+	eachHubWaiting(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
 		const life = 5 * time.Second
 		idle := grantwaytest.NewProvider(t)
 		for _, p := range []*grantwaytest.Provider{p, idle} {
@@ -266,10 +288,8 @@ func TestSingleFlight(t *testing.T) {
 			const callers = 50
 			var got [callers]string
 			var all sync.WaitGroup
-			var started atomic.Int64
 			for i := range got {
 				all.Go(func() {
-					started.Add(1)
 					token, err := hub.Token(t.Context(), grantway.Ref{Credential: "app"})
 					got[i] = fmt.Sprint(token.Fingerprint, err)
 				})
@@ -388,23 +408,20 @@ func TestC22RetryAfter(t *testing.T) {
 // TestProviderDown serves the valid token until it really expires, and then says why there
 // is none; when the provider is back, so are tokens, without help.
 func TestProviderDown(t *testing.T) {
-	t.Parallel()
-	eachHub(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
+	eachHubWaiting(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
 		p.Register(grantwaytest.Client{ID: "app", Secret: "s3cret", Lifetime: 3 * time.Second})
 		create(t, hub, credential(p, "app", nil))
 		ref := grantway.Ref{Credential: "app"}
 		first := token(t, hub, ref)
 		p.Down()
-		for {
+		eventually(t, 10*time.Second, "no token any more", func() bool {
 			before := time.Now()
 			got, err := hub.Token(t.Context(), ref)
-			if err != nil {
-				break
-			}
-			if got.Fingerprint != first.Fingerprint || !got.ExpiresAt.After(before) {
+			if err == nil && (got.Fingerprint != first.Fingerprint || !got.ExpiresAt.After(before)) {
 				t.Fatalf("token %+v", got)
 			}
-		}
+			return err != nil
+		})
 		if early := time.Until(first.ExpiresAt); early > 50*time.Millisecond {
 			t.Errorf("gave up %v before the expiry", early)
 		}
@@ -424,115 +441,6 @@ func TestProviderDown(t *testing.T) {
 		})
 		if s := status(t, hub, "app"); s.Health != grantway.Healthy {
 			t.Errorf("status %s", asJSON(t, s))
-		}
-	})
-}
-
-// TestTokensWhileSaving reads tokens while the credential is saved again and again.
-func TestTokensWhileSaving(t *testing.T) {
-	eachHub(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
-		c := create(t, hub, credential(p, "app", nil))
-		var readers sync.WaitGroup
-		var done atomic.Bool
-		for range 4 {
-			readers.Go(func() {
-				for !done.Load() {
-					if _, err := hub.Token(t.Context(), grantway.Ref{Credential: "app"}); err != nil {
-						t.Error(err)
-						return
-					}
-				}
-			})
-		}
-		for i := range 30 {
-			c = update(t, hub, c, map[string]string{"scopes": fmt.Sprint("s", i)})
-			if got := token(t, hub, grantway.Ref{Credential: "app"}); got.Scope != fmt.Sprint("s", i) {
-				t.Errorf("after save %d: a token for %q", i, got.Scope)
-			}
-		}
-		done.Store(true)
-		readers.Wait()
-	})
-}
-
-// TestDeletedWhileFetching deletes a credential under a request for its token.
-func TestDeletedWhileFetching(t *testing.T) {
-	eachHub(t, func(t *testing.T, hub *grantwaytest.Hub, p *grantwaytest.Provider) {
-		create(t, hub, credential(p, "app", nil))
-		release := p.Token.Hold()
-		result := make(chan error, 1)
-		go func() {
-			_, err := hub.Token(t.Context(), grantway.Ref{Credential: "app"})
-			result <- err
-		}()
-		await(t, p, 1)
-		if err := hub.DeleteCredential(t.Context(), "app"); err != nil {
-			t.Fatal(err)
-		}
-		release()
-		<-result // whoever asked before may have it
-		noToken(t, hub, grantway.Ref{Credential: "app"}, grantway.NotFound)
-		if metric(t, hub, "grantway_database_away") != 0 {
-			t.Error("that is no reason for an alarm")
-		}
-	})
-}
-
-// TestRestart stops a hub and starts another one on the same database: the token is still there.
-func TestRestart(t *testing.T) {
-	each(t, func(t *testing.T, database string) {
-		p := grantwaytest.NewProvider(t)
-		p.Register(grantwaytest.Client{ID: "app", Secret: "s3cret"})
-		options := grantwaytest.HubOptions{Database: database, Data: t.TempDir()}
-		var first [3]grantway.Token
-		refs := [3]grantway.Ref{{Credential: "app"}, {Credential: "app", Scope: "narrow"}, {Credential: "bound"}}
-		t.Run("before", func(t *testing.T) {
-			hub := grantwaytest.Start(t, options)
-			create(t, hub, credential(p, "app", nil))
-			create(t, hub, credential(p, "bound", map[string]string{"dpop": "true"}))
-			for i, ref := range refs {
-				first[i] = token(t, hub, ref)
-			}
-			p.Unregister("app")
-			create(t, hub, credential(p, "failing", nil))
-			noToken(t, hub, grantway.Ref{Credential: "failing"}, grantway.TokenRefused)
-		})
-		wantRequests(t, p, 4)
-		hub := grantwaytest.Start(t, options)
-		for i, ref := range refs {
-			if got := token(t, hub, ref); got.AccessToken != first[i].AccessToken || !got.ExpiresAt.Equal(first[i].ExpiresAt) || got.Scope != first[i].Scope || got.TokenType != first[i].TokenType {
-				t.Errorf("%+v: %+v, before the restart %+v", ref, got, first[i])
-			}
-		}
-		callBound(t, hub, p, "bound")
-		noToken(t, hub, grantway.Ref{Credential: "failing"}, grantway.TokenRefused, "unknown client (HTTP 401). Check the client identifier") // a failure outlives it, too
-		wantRequests(t, p, 4)
-	})
-}
-
-// TestStopWhileFetching stops a hub in the middle of a fetch: the next one need not wait for
-// the lease to run out.
-func TestStopWhileFetching(t *testing.T) {
-	each(t, func(t *testing.T, database string) {
-		p := grantwaytest.NewProvider(t)
-		p.Register(grantwaytest.Client{ID: "app", Secret: "s3cret", Lifetime: 2 * time.Second})
-		options := grantwaytest.HubOptions{Database: database, Data: t.TempDir()}
-		t.Run("before", func(t *testing.T) {
-			hub := grantwaytest.Start(t, options)
-			create(t, hub, credential(p, "app", nil))
-			token(t, hub, grantway.Ref{Credential: "app"})
-			p.Token.Hold() // the renewal
-			await(t, p, 2)
-		})
-		p.Token.Hold()()
-		hub := grantwaytest.Start(t, options)
-		began := time.Now()
-		token(t, hub, grantway.Ref{Credential: "app"})
-		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("the first token took %v", took)
-		}
-		if s := status(t, hub, "app"); s.Health != grantway.Healthy || s.LastError != nil {
-			t.Errorf("the stop counts as a failure: %s", asJSON(t, s))
 		}
 	})
 }

@@ -76,7 +76,7 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 
 // validated makes what Validate found out about a saved credential known to all who use it.
 func (b *Broker) validated(ctx context.Context, h *head, t *grant.Token, failure error) {
-	key := cacheKey{h.id, h.version, ""}
+	key := h.own()
 	l := &lending{b: b, key: rowKey(key)}
 	if t == nil {
 		if failure != nil {

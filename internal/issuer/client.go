@@ -232,6 +232,9 @@ func (i *Issuer) edit(ctx context.Context, who access.Caller, id, action string,
 		if stored, err = readClient(ctx, tx, id); err != nil {
 			return err
 		}
+		if err := ownerLeft(ctx, tx, old); err != nil {
+			return err
+		}
 		tx.Changed(topicClient, id)
 		return i.Audit.Record(ctx, tx, who, event)
 	})
@@ -242,6 +245,25 @@ func (i *Issuer) edit(ctx context.Context, who access.Caller, id, action string,
 		i.clients.set(id, stored)
 	}
 	return stored, err
+}
+
+// ownerLeft refuses what would leave the hub without an owner of all divisions, after old,
+// who may have been the last one, was changed: nobody could delete credentials or manage keys any more.
+func ownerLeft(ctx context.Context, tx *store.Tx, old *client) error {
+	if !slices.Contains(old.Roles, grantway.Assignment{Role: access.Owner, Division: access.Everywhere}) {
+		return nil
+	}
+	var left bool
+	err := tx.QueryRowContext(ctx, `
+		SELECT EXISTS (SELECT 1 FROM client c JOIN client_role r ON r.client_id = c.id
+		               WHERE c.active AND r.role = $1 AND r.division IS NULL)`, access.Owner).Scan(&left)
+	if err != nil {
+		return err
+	}
+	if !left {
+		return grantway.Errorf(grantway.Conflict, "client %s is the last owner in all divisions; make another one first", old.Name)
+	}
+	return nil
 }
 
 // change runs f in a transaction, one such at a time so that what it reads stays true, and

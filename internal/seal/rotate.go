@@ -9,6 +9,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
+	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/store"
 )
 
@@ -110,7 +111,7 @@ func (s *Sealer) edit(ctx context.Context, change func(m *keyset.Manager, keys [
 			return err
 		}
 		if len(wraps) > 1 {
-			return fmt.Errorf("the keyset is sealed by %s, and each would have to seal it again: remove all but one first", names(wraps))
+			return grantway.Errorf(grantway.Conflict, "the keyset is sealed by %s, and each would have to seal it again: remove all but one first (grantway key unwrap)", names(wraps))
 		}
 		now, err := s.ours(wraps)
 		if err != nil {
