@@ -47,7 +47,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done
 
-peers: .cache/fosite peers/oidc-provider/node_modules/.package-lock.json ## set up the authorization servers the tests talk to
+peers: .cache/fosite .cache/openbao peers/oidc-provider/node_modules/.package-lock.json ## set up the servers of other people that the tests talk to
 
 postgres: ## start a throw-away PostgreSQL: eval "$(make -s postgres)"; scripts/postgres stop ends it
 	@scripts/postgres start
@@ -76,6 +76,10 @@ cc:
 .cache/fosite: $(wildcard peers/fosite/*.go) peers/fosite/go.mod peers/fosite/go.sum
 	@echo "== building the fosite peer"
 	@go -C peers/fosite build -o ../../.cache/fosite .
+
+.cache/openbao: peers/openbao/main.go peers/openbao/go.mod peers/openbao/go.sum
+	@echo "== building OpenBao (once, some minutes)"
+	@go -C peers/openbao build -o ../../.cache/openbao .
 
 peers/oidc-provider/node_modules/.package-lock.json: peers/oidc-provider/package.json peers/oidc-provider/package-lock.json
 	@command -v npm >/dev/null || { echo "make peers: npm is missing; install Node 20.19 or newer" >&2; exit 1; }

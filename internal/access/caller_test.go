@@ -33,6 +33,7 @@ func TestRoles(t *testing.T) {
 		{access.ValidateCredential, yes, yes, no, no, no},
 		{access.UseCredential, yes, yes, no, no, yes},
 		{access.ReadStore, yes, yes, no, yes, no},
+		{access.WriteStore, yes, yes, no, no, no},
 		{access.ReadClient, yes, yes, no, yes, no},
 		{access.WriteClient, yes, yes, no, no, no},
 		{access.WriteDivision, yes, yes, no, no, no},

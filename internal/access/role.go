@@ -9,7 +9,7 @@ import (
 type Permission uint8
 
 // The permissions. Those on credentials and clients count in the division of the object;
-// WriteDivision and RotateKey are about the hub and are checked in Everywhere.
+// those on stores, WriteDivision and RotateKey are about the hub and are checked in Everywhere.
 const (
 	PickCredential     Permission = iota // see that a credential is there, by name, to refer to it
 	ReadStatus                           // see whether a credential works, and when it expires
@@ -19,6 +19,7 @@ const (
 	ValidateCredential                   // make a test request, also with settings that are not saved
 	UseCredential                        // get its tokens
 	ReadStore                            // see which secret stores there are
+	WriteStore                           // add, change, try and delete secret stores
 	ReadClient                           // see OAuth clients
 	WriteClient                          // create, change and delete OAuth clients, make secrets; see MayGrant
 	WriteDivision                        // create and delete divisions
@@ -38,6 +39,7 @@ func (p Permission) String() string {
 		ValidateCredential: "credential.validate",
 		UseCredential:      "credential.use",
 		ReadStore:          "store.read",
+		WriteStore:         "store.write",
 		ReadClient:         "client.read",
 		WriteClient:        "client.write",
 		WriteDivision:      "division.write",
@@ -113,7 +115,7 @@ func permissionsOf(role string) Permissions {
 		return 1<<permissionCount - 1
 	case Administrator:
 		return of(PickCredential, ReadStatus, ReadCredential, WriteCredential, ValidateCredential, UseCredential,
-			ReadStore, ReadClient, WriteClient, WriteDivision, ReadAudit)
+			ReadStore, WriteStore, ReadClient, WriteClient, WriteDivision, ReadAudit)
 	case Designer:
 		return of(PickCredential)
 	case Auditor:

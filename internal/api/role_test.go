@@ -25,6 +25,11 @@ var allowed = map[string]string{
 	"getToken":            "owner administrator application",
 	"invalidateToken":     "owner administrator application",
 	"listSecretStores":    "owner administrator auditor",
+	"createSecretStore":   "owner administrator",
+	"getSecretStore":      "owner administrator auditor",
+	"replaceSecretStore":  "owner administrator",
+	"deleteSecretStore":   "owner administrator",
+	"testSecretStore":     "owner administrator",
 	"listClients":         "owner administrator auditor",
 	"createClient":        "owner administrator",
 	"getClient":           "owner administrator auditor",
@@ -110,6 +115,8 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 			t.Fatal(err)
 		}
 		id = client.ID
+	case strings.HasPrefix(route.Path, "/v1/secret-stores/{name}"):
+		h.owner.do(t, "POST", "/v1/secret-stores", storeBody(name)).want(t, http.StatusCreated)
 	case strings.HasPrefix(route.Path, "/v1/divisions/{name}"):
 		h.owner.do(t, "POST", "/v1/divisions", object{"name": name}).want(t, http.StatusCreated)
 	}
@@ -118,6 +125,8 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 		body = h.credential(name, nil)
 	case "changeCredential":
 		body = object{"description": "changed"}
+	case "createSecretStore", "replaceSecretStore":
+		body = storeBody(name)
 	case "createClient":
 		body = object{"name": name, "roles": []object{{"role": "application", "division": "home"}}}
 	case "createDivision":

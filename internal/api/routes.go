@@ -21,6 +21,11 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/credentials/{name}/token/invalidate", name: "invalidateToken", tag: "Tokens", summary: "Forget a token that an API refused, by its fingerprint; without one, renew now", in: invalidation{}, optional: true, status: 204, handle: a.invalidate},
 
 		{method: "GET", path: "/v1/secret-stores", name: "listSecretStores", tag: "Secret stores", summary: "List the places external secrets come from", status: 200, out: grantway.Page[grantway.SecretStore]{}, handle: a.listStores},
+		{method: "POST", path: "/v1/secret-stores", name: "createSecretStore", tag: "Secret stores", summary: "Add a secret store", in: grantway.SecretStore{}, status: 201, out: grantway.SecretStore{}, handle: a.createStore},
+		{method: "GET", path: "/v1/secret-stores/{name}", name: "getSecretStore", tag: "Secret stores", summary: "Read a secret store's settings, without its secrets, and who refers to it", status: 200, out: grantway.SecretStore{}, handle: a.getStore},
+		{method: "PUT", path: "/v1/secret-stores/{name}", name: "replaceSecretStore", tag: "Secret stores", summary: "Replace a secret store's settings; secrets that are left out are kept", in: grantway.SecretStore{}, status: 200, out: grantway.SecretStore{}, handle: a.replaceStore},
+		{method: "DELETE", path: "/v1/secret-stores/{name}", name: "deleteSecretStore", tag: "Secret stores", summary: "Delete a secret store; refused while credentials refer to it", status: 204, handle: a.deleteStore},
+		{method: "POST", path: "/v1/secret-stores/{name}/test", name: "testSecretStore", tag: "Secret stores", summary: "Try to reach, sign in and read; with a key, that one", in: grantway.SecretRef{}, status: 200, out: grantway.Report{}, handle: a.testStore},
 
 		{method: "GET", path: "/v1/clients", name: "listClients", tag: "OAuth clients", summary: "List the clients of this hub", query: "limit cursor", status: 200, out: grantway.Page[grantway.OAuthClient]{}, handle: a.listClients},
 		{method: "POST", path: "/v1/clients", name: "createClient", tag: "OAuth clients", summary: "Register a client; the answer holds its secret, once", in: grantway.OAuthClient{}, status: 201, out: grantway.OAuthClient{}, handle: a.createClient},

@@ -87,8 +87,14 @@ func (a *App) setup(ctx context.Context) error {
 	a.onStop = append(a.onStop, func(context.Context) error { sealer.Close(); return nil })
 
 	guard := outbound.New(outbound.Options{AllowNetworks: o.AllowNetworks, RootCAs: o.RootCAs})
-	secrets := secret.New(secret.Env{Reserved: o.reservedVariable}, secret.Files{Dir: o.SecretFiles, Reserved: o.reservedFiles()})
 	audit := access.NewLog(db, a.log)
+	secrets, err := secret.New(ctx, secret.Options{
+		Store: db, Sealer: sealer, Audit: audit, Outbound: guard, BuiltIn: []secret.Store{secret.Env{Reserved: o.reservedVariable}, secret.Files{Dir: o.SecretFiles, Reserved: o.reservedFiles()}},
+		Users: broker.StoreUsers, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
 	reads := access.NewReads(db, a.log)
 	proxies := trustedProxies(o.TrustedProxies)
 
@@ -115,7 +121,7 @@ func (a *App) setup(ctx context.Context) error {
 	rest := &api.API{
 		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: divisions, Secrets: secrets, Store: db,
 		Rotate: func(ctx context.Context, who access.Caller) (int, error) {
-			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal)
+			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal, secrets.Reseal)
 		},
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Version: o.Version, URL: a.URL, Started: time.Now().UTC().Truncate(time.Second), Log: a.log,
@@ -135,12 +141,12 @@ func (a *App) setup(ctx context.Context) error {
 	a.start = []func(context.Context) error{
 		db.Start,
 		tokens.Start,
-		func(context.Context) error { audit.Start(); reads.Start(); return nil },
+		func(context.Context) error { audit.Start(); reads.Start(); secrets.Start(); return nil },
 		credentials.Start,
 		func(ctx context.Context) error { return a.welcome(ctx, tokens) },
 		func(ctx context.Context) error { return a.startDemo(ctx, credentials) },
 	}
-	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, reads.Stop, credentials.Stop)
+	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, reads.Stop, secrets.Stop, credentials.Stop)
 	return nil
 }
 
