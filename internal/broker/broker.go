@@ -78,7 +78,7 @@ func New(ctx context.Context, o Options) (*Broker, error) {
 	if err := b.heads.load(ctx, o.Store); err != nil {
 		return nil, err
 	}
-	return b, nil
+	return b, b.fillWords(ctx)
 }
 
 // Start follows the changes that other replicas make and clears out what has expired, until Stop.
@@ -221,6 +221,9 @@ func (b *Broker) purge(ctx context.Context, now time.Time) error {
 	return b.Store.Write(ctx, func(tx *store.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM token WHERE expires_at < $1 AND lease_until < $1 AND retry_at < $1`, now.UnixMilli()); err != nil {
 			return fmt.Errorf("delete expired tokens: %w", err)
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM token_fetch WHERE minute < $1`, now.Add(-historyKeep).Unix()/60); err != nil {
+			return fmt.Errorf("delete old counts of token requests: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM idempotency WHERE created_at < $1`, now.Add(-idempotencyLife).UnixMilli()); err != nil {
 			return fmt.Errorf("delete old idempotency keys: %w", err)

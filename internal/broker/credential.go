@@ -82,6 +82,9 @@ func (b *Broker) save(ctx context.Context, who access.Caller, c grantway.Credent
 		if err != nil {
 			return err
 		}
+		if err := b.writeWords(ctx, tx, d.Credential); err != nil {
+			return err
+		}
 		if idem != "" {
 			if err := b.remember(ctx, tx, who, c, idem, d.ID, now); err != nil {
 				return err

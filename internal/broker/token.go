@@ -224,7 +224,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 		return nil, err
 	}
 	if promote {
-		if renewed, err := b.promote(stored, h); err != nil {
+		if renewed, err := b.promote(stored, access.Hub(), h); err != nil {
 			b.Log.Error("the next client secret works, but was not promoted", "credential", h.name, "error", err)
 		} else {
 			key.version = renewed.version
@@ -381,7 +381,7 @@ func (b *Broker) values(ctx context.Context, id string, rec *record, variant str
 }
 
 // promote makes the next client secret the current one.
-func (b *Broker) promote(ctx context.Context, h *head) (*head, error) {
+func (b *Broker) promote(ctx context.Context, who access.Caller, h *head) (*head, error) {
 	c, rec, err := b.read(ctx, h.id)
 	if err != nil {
 		return nil, err
@@ -399,7 +399,7 @@ func (b *Broker) promote(ctx context.Context, h *head) (*head, error) {
 	}
 	c.Inputs["next_client_secret"] = grantway.Value{}
 	delete(c.Inputs, "client_secret_expires_at") // that was the old one's
-	if _, err := b.Save(ctx, access.Hub(), c); err != nil {
+	if _, err := b.Save(ctx, who, c); err != nil {
 		return nil, err
 	}
 	if renewed := b.heads.get(h.id); renewed != nil {
@@ -581,7 +581,7 @@ func (b *Broker) storeToken(ctx context.Context, h *head, l *lending, t *grant.T
 			l.key, h.id, plain, t.Fingerprint(), t.ExpiresAt.UnixMilli()); err != nil {
 			return err
 		}
-		return b.noteSuccess(ctx, tx, h, now)
+		return errors.Join(b.noteSuccess(ctx, tx, h, now), b.noteFetch(ctx, tx, h, "", now))
 	})
 	b.stored(h, err)
 }
@@ -604,7 +604,7 @@ func (b *Broker) storeFailure(ctx context.Context, h *head, l *lending, cause er
 			l.key, string(shared), retry.UnixMilli(), l.holder, now.UnixMilli()); err != nil {
 			return err
 		}
-		return b.noteFailure(ctx, tx, h, string(shown), retry)
+		return errors.Join(b.noteFailure(ctx, tx, h, string(shown), retry), b.noteFetch(ctx, tx, h, string(shown), now))
 	})
 	b.stored(h, err)
 }
