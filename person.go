@@ -61,8 +61,8 @@ type SingleSignOn struct {
 	Issuer   string `json:"issuer"` // where the provider describes itself (OpenID Connect Discovery 1.0)
 	ClientID string `json:"client_id"`
 
-	// ClientSecret is never shown. A write that leaves it out keeps it, as long as Issuer and
-	// ClientID stay. "" is a public client.
+	// ClientSecret is never shown; none is a public client. A write that leaves it out keeps
+	// it, as long as Issuer and ClientID stay.
 	ClientSecret Value `json:"client_secret,omitzero"`
 
 	// Scopes is what is asked for, separated by spaces; "openid email profile" when empty.

@@ -93,6 +93,12 @@ func (a *App) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	people, err := access.NewPeople(ctx, access.PeopleOptions{
+		Store: db, Sealer: sealer, Audit: audit, URL: a.URL, HTTP: guard.Client(0), Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
 	credentials, err := broker.New(ctx, broker.Options{
 		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Tracer: traces.tracer, Log: a.log,
 	})
@@ -103,9 +109,9 @@ func (a *App) setup(ctx context.Context) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials)
 	rest := &api.API{
-		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: access.NewDivisions(db, audit), Secrets: secrets, Store: db,
+		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: access.NewDivisions(db, audit), People: people, Secrets: secrets, Store: db,
 		Rotate: func(ctx context.Context, who access.Caller) (int, error) {
-			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal)
+			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal, people.Reseal)
 		},
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Version: o.Version, Started: time.Now().UTC().Truncate(time.Second), Log: a.log,
@@ -125,11 +131,12 @@ func (a *App) setup(ctx context.Context) error {
 	a.start = []func(context.Context) error{
 		db.Start,
 		tokens.Start,
+		people.Start,
 		func(context.Context) error { reads.Start(); credentials.Start(); return nil },
-		func(ctx context.Context) error { return a.welcome(ctx, tokens) },
+		func(ctx context.Context) error { return a.welcome(ctx, tokens, people) },
 		func(ctx context.Context) error { return a.startDemo(ctx, credentials) },
 	}
-	a.onStop = append(a.onStop, tokens.Stop, reads.Stop, credentials.Stop)
+	a.onStop = append(a.onStop, tokens.Stop, people.Stop, reads.Stop, credentials.Stop)
 	return nil
 }
 
