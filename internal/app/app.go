@@ -21,6 +21,7 @@ import (
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/api"
 	"github.com/grantway/grantway/internal/broker"
+	"github.com/grantway/grantway/internal/console"
 	"github.com/grantway/grantway/internal/demo"
 	"github.com/grantway/grantway/internal/issuer"
 	"github.com/grantway/grantway/internal/outbound"
@@ -100,7 +101,7 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 	credentials, err := broker.New(ctx, broker.Options{
-		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Tracer: traces.tracer, Log: a.log,
+		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Tracer: traces.tracer, Log: a.log, Version: o.Version,
 	})
 	if err != nil {
 		return err
@@ -108,17 +109,33 @@ func (a *App) setup(ctx context.Context) error {
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials)
-	rest := &api.API{
-		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: access.NewDivisions(db, audit), People: people, Secrets: secrets, Store: db,
-		Rotate: func(ctx context.Context, who access.Caller) (int, error) {
-			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal, people.Reseal)
-		},
-		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Version: o.Version, Started: time.Now().UTC().Truncate(time.Second), Log: a.log,
+	divisions := access.NewDivisions(db, audit)
+	divisions.Contents = contents(credentials.Contents, tokens.Contents, people.Contents)
+	rotateKey := func(ctx context.Context, who access.Caller) (int, error) {
+		return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal, people.Reseal)
 	}
+	started := time.Now().UTC().Truncate(time.Second)
+	rest := &api.API{
+		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: divisions, People: people, Secrets: secrets, Store: db,
+		Rotate:  rotateKey,
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Version: o.Version, Started: started, Log: a.log,
+	}
+	pages, err := console.New(console.Options{
+		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Store: db, Sealer: sealer,
+		Settings: a.settings(), URL: a.URL, Origin: a.origin, Rotate: rotateKey,
+		Version: o.Version, Started: started, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	doors := rest.Handler()
 	mux := http.NewServeMux()
 	mux.Handle("/oauth/token", tokens.Handler())
-	mux.Handle("/", rest.Handler())
+	for _, path := range []string{"/v1/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs.css"} {
+		mux.Handle(path, doors)
+	}
+	mux.Handle("/", pages.Handler(doors))
 	a.server = &http.Server{
 		Handler:           traces.handler(mux),
 		ReadHeaderTimeout: 10 * time.Second,

@@ -22,7 +22,7 @@ var floors = [][]string{
 	{"internal/seal", "internal/outbound", "internal/store"}, // seal keeps its keyset in store: see exceptions
 	{"internal/access", "internal/secret", "internal/demo"},
 	{"internal/broker", "internal/issuer"},
-	{"internal/api"},
+	{"internal/api", "internal/console"},
 	{"internal/app"},
 	{"grantwaytest"},
 	{"cmd/grantway"},

@@ -40,6 +40,7 @@ type Options struct {
 	Outbound *outbound.Guard
 	Tracer   trace.Tracer // of token requests
 	Log      *slog.Logger
+	Version  string // of this program, for the list of replicas
 }
 
 // Broker keeps credentials and their tokens. Safe for concurrent use.
@@ -91,6 +92,7 @@ func (b *Broker) Start() {
 		b.Store.Subscribe(topicRepaired, b.repaired))
 	b.background.Go(func() { b.sweep(ctx) })
 	b.background.Go(func() { b.watch(ctx) })
+	b.background.Go(func() { b.present(ctx) })
 }
 
 // Stop ends background work and waits for it.

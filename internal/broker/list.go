@@ -333,3 +333,20 @@ func (b *Broker) Uses(ctx context.Context, who access.Caller, ref string, since 
 	}
 	return uses, byMinute, rows.Err()
 }
+
+// Contents names credentials in a division; see access.Divisions.
+func (b *Broker) Contents(ctx context.Context, tx *store.Tx, division string) (names []string, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT name FROM credential WHERE division = $1 ORDER BY name_key LIMIT 10`, division)
+	if err != nil {
+		return nil, fmt.Errorf("credentials of division %s: %w", division, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("credentials of division %s: %w", division, err)
+		}
+		names = append(names, "credential "+name)
+	}
+	return names, rows.Err()
+}

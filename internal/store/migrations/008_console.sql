@@ -16,7 +16,16 @@ CREATE TABLE token_fetch (
     PRIMARY KEY (credential_id, minute)
 );
 
+-- The processes that serve this hub; each says every few seconds that it is alive.
+CREATE TABLE replica (
+    name    TEXT   NOT NULL PRIMARY KEY,
+    version TEXT   NOT NULL,
+    started BIGINT NOT NULL,
+    seen    BIGINT NOT NULL
+);
+
 -- +goose Down
+DROP TABLE replica;
 DROP TABLE token_fetch;
 DROP INDEX token_read_credential;
 ALTER TABLE credential DROP COLUMN words;
