@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/internal/access"
 )
 
@@ -145,11 +146,13 @@ func initials(name string) string {
 // parse reads the templates: each page with the layout and the parts that several use.
 func (c *Console) parse() (map[string]*template.Template, error) {
 	funcs := template.FuncMap{
-		"asset": func(name string) string { return c.assets.urls[name] },
-		"icon":  c.icon,
-		"svg":   c.icon, // for names that are not written in the page
-		"int":   func(n int64) int { return int(n) },
-		"has":   slices.Contains[[]string],
+		"asset":    func(name string) string { return c.assets.urls[name] },
+		"icon":     c.icon,
+		"svg":      c.icon, // for names that are not written in the page
+		"int":      func(n int64) int { return int(n) },
+		"sentence": sentence,
+		"type":     connectorTitle,
+		"has":      slices.Contains[[]string],
 		"sessions": func(list []grantway.Session, current, action string) sessionList {
 			return sessionList{list, current, action}
 		},
@@ -250,4 +253,12 @@ func describeHealth(h grantway.Health) shownHealth {
 		return shownHealth{"Failing", "red", "The last token request failed, and there is no valid token"}
 	}
 	return shownHealth{"Not validated", "muted", "No token was fetched since it was last saved"}
+}
+
+// connectorTitle is the type of a credential as people read it.
+func connectorTitle(name string) string {
+	if def, ok := connector.Find(name); ok {
+		return def.Title
+	}
+	return name
 }

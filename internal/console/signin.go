@@ -356,7 +356,7 @@ func problemsOf(err error) problems {
 
 type accountPage struct {
 	Frame
-	Person   grantway.Person
+	Account  grantway.Person
 	Sessions []grantway.Session
 	Current  string
 	Errors   problems
@@ -365,7 +365,7 @@ type accountPage struct {
 func (c *Console) newAccountPage(r *request) (*accountPage, error) {
 	p := &accountPage{Frame: frame("account", "Your account"), Current: r.session.ID}
 	var err error
-	if p.Person, err = c.People.Get(r.Context(), r.who, r.who.ID); err != nil {
+	if p.Account, err = c.People.Get(r.Context(), r.who, r.who.ID); err != nil {
 		return p, err
 	}
 	p.Sessions, err = c.People.Sessions(r.Context(), r.who, r.who.ID)
