@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
@@ -21,14 +22,13 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/grantway/grantway"
-	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/store"
 )
 
 // ssoPatience is how long somebody may take to sign in at the provider.
 const ssoPatience = 10 * time.Minute
 
-// ssoState is what the browser keeps, sealed, while its user is at the provider: the answer
+// ssoState is what the browser keeps, under a MAC, while its user is at the provider: the answer
 // counts only in the browser that asked (RFC 6749 section 10.12, RFC 7636, OpenID Connect Core 1.0
 // section 3.1.2.1).
 type ssoState struct {
@@ -40,8 +40,6 @@ type ssoState struct {
 	ReturnTo string `json:"r"`
 	Until    int64  `json:"u"` // Unix seconds
 }
-
-var statePlace = seal.Place{Table: "cookie", Row: "sso", Column: "state"}
 
 // SSOStart returns where to send the browser, and the value of a cookie that SSOFinish
 // wants back: Secure, HttpOnly, SameSite=Lax, for 10 minutes. returnTo is a path of the
@@ -62,12 +60,9 @@ func (p *People) SSOStart(ctx context.Context, returnTo string) (redirectURL, st
 	if err != nil {
 		return "", "", err
 	}
-	sealed, err := p.Sealer.Seal(statePlace, text)
-	if err != nil {
-		return "", "", err
-	}
+	cookie := base64.RawURLEncoding.EncodeToString(text)
 	return client.AuthCodeURL(state.State, oidc.Nonce(state.Nonce), oauth2.S256ChallengeOption(state.Verifier)),
-		base64.RawURLEncoding.EncodeToString(sealed), nil
+		cookie + "." + p.hash(kindState, cookie), nil
 }
 
 // SSOFinish begins a session for whom the provider sent back to SSOPath with query. returnTo
@@ -87,12 +82,12 @@ func (p *People) SSOFinish(ctx context.Context, query url.Values, stateCookie st
 		return SignedIn{}, state.ReturnTo, err
 	}
 	if iss := query.Get("iss"); settings.Issuer != state.Issuer || settings.ClientID != state.ClientID || iss != "" && iss != settings.Issuer { // RFC 9207 section 2.4
-		return SignedIn{}, state.ReturnTo, grantway.Errorf(grantway.Malformed, "the answer comes from another provider than the one that was asked; start again")
+		return SignedIn{}, state.ReturnTo, anotherProvider()
 	}
 	if code := query.Get("error"); code != "" {
 		return SignedIn{}, state.ReturnTo, providerSaysNo(code, query.Get("error_description"))
 	}
-	claims, err := p.claims(ctx, settings, state, query.Get("code"))
+	claims, err := p.claims(ctx, settings, state, query)
 	if err != nil {
 		return SignedIn{}, state.ReturnTo, err
 	}
@@ -101,11 +96,11 @@ func (p *People) SSOFinish(ctx context.Context, query url.Values, stateCookie st
 }
 
 func (p *People) openState(cookie string) (state ssoState, err error) {
-	sealed, err := base64.RawURLEncoding.DecodeString(cookie)
-	if err != nil {
-		return state, err
+	cookie, mac, _ := strings.Cut(cookie, ".")
+	if !hmac.Equal([]byte(mac), []byte(p.hash(kindState, cookie))) {
+		return state, errors.New("not our cookie")
 	}
-	text, err := p.Sealer.Open(statePlace, sealed)
+	text, err := base64.RawURLEncoding.DecodeString(cookie)
 	if err != nil {
 		return state, err
 	}
@@ -116,6 +111,10 @@ func (p *People) openState(cookie string) (state ssoState, err error) {
 		return state, errors.New("too late")
 	}
 	return state, nil
+}
+
+func anotherProvider() error {
+	return grantway.Errorf(grantway.Malformed, "the answer comes from another provider than the one that was asked; start again")
 }
 
 func providerSaysNo(code, description string) error {
@@ -173,13 +172,22 @@ func unreachable(err error) error {
 
 // claims exchanges the code and returns what the provider says of the person: the ID token, and
 // what the UserInfo endpoint adds to it.
-func (p *People) claims(ctx context.Context, s *sso, state ssoState, code string) (map[string]any, error) {
+func (p *People) claims(ctx context.Context, s *sso, state ssoState, query url.Values) (map[string]any, error) {
 	client, provider, err := p.oauth(ctx, s)
 	if err != nil {
 		return nil, err
 	}
+	var discovered struct {
+		NamesItself bool `json:"authorization_response_iss_parameter_supported"`
+	}
+	if err := provider.Claims(&discovered); err != nil {
+		return nil, unreachable(err)
+	}
+	if discovered.NamesItself && query.Get("iss") == "" { // RFC 9207 section 2.4
+		return nil, anotherProvider()
+	}
 	ctx = oidc.ClientContext(ctx, bounded(p.HTTP))
-	token, err := client.Exchange(ctx, code, oauth2.VerifierOption(state.Verifier))
+	token, err := client.Exchange(ctx, query.Get("code"), oauth2.VerifierOption(state.Verifier))
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok && refused.ErrorCode != "" {
 		p.Log.Warn("the provider of single sign-on refused a code", "error", refused.ErrorCode, "status", refused.Response.StatusCode)
 		return nil, providerSaysNo(refused.ErrorCode, refused.ErrorDescription)
@@ -296,6 +304,7 @@ func (p *People) admit(ctx context.Context, s *sso, claims map[string]any, o Ori
 	if err == nil {
 		err = refusal
 	}
+	p.counted(methodSSO, err)
 	if e, ok := errors.AsType[*grantway.Error](err); ok && e.Code == grantway.Forbidden {
 		p.Audit.Denied(ctx, Hub(), grantway.Event{Action: "person.sign_in", Object: "person/" + email, Detail: methodSSO})
 	}
@@ -366,45 +375,50 @@ func noRole() error {
 	return grantway.Errorf(grantway.Forbidden, "by the rules of this hub you have no role in it; ask an administrator")
 }
 
-// providers keeps what a provider says of itself, for an hour.
+// providers keeps what a provider says of itself, for an hour. That it says nothing is kept
+// for some seconds: it is strangers who press the button.
 type providers struct {
 	asking singleflight.Group
 	mu     sync.Mutex
-	issuer string         // guarded by mu
-	found  *oidc.Provider // guarded by mu
-	until  time.Time      // guarded by mu
+	last   discovery // guarded by mu
+}
+
+type discovery struct {
+	issuer   string
+	provider *oidc.Provider
+	err      error
+	until    time.Time
 }
 
 func (c *providers) get(ctx context.Context, client *http.Client, issuer string) (*oidc.Provider, error) {
 	c.mu.Lock()
-	found := c.found
-	if c.issuer != issuer || !time.Now().Before(c.until) {
-		found = nil
-	}
+	last := c.last
 	c.mu.Unlock()
-	if found != nil {
-		return found, nil
+	if last.issuer == issuer && time.Now().Before(last.until) {
+		return last.provider, last.err
 	}
 	asking := c.asking.DoChan(issuer, func() (any, error) {
-		// The provider keeps this ctx to fetch keys with later on, so it does not end.
+		// The provider keeps this ctx to fetch keys with later on, so it does not end; the
+		// client bounds each exchange.
 		ctx := oidc.ClientContext(context.WithoutCancel(ctx), bounded(client))
-		found, err := oidc.NewProvider(ctx, issuer)
-		if err != nil {
-			return nil, fmt.Errorf("discovery: %w", err)
+		found := discovery{issuer: issuer}
+		if found.provider, found.err = oidc.NewProvider(ctx, issuer); found.err != nil {
+			found.err = fmt.Errorf("discovery: %w", found.err)
+			found.until = time.Now().Add(5 * time.Second)
+		} else {
+			found.until = time.Now().Add(time.Hour)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.issuer, c.found, c.until = issuer, found, time.Now().Add(time.Hour)
-		return found, nil
+		c.last = found
+		return found.provider, found.err
 	})
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case got := <-asking:
-		if got.Err != nil {
-			return nil, got.Err
-		}
-		return got.Val.(*oidc.Provider), nil
+		provider, _ := got.Val.(*oidc.Provider)
+		return provider, got.Err
 	}
 }
 

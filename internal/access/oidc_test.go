@@ -301,6 +301,7 @@ func TestSSOForgedAnswers(t *testing.T) {
 		wantCode(t, finish(url.Values{}, cookie), grantway.Malformed)
 		wantCode(t, finish(with("state", "x"), cookie), grantway.Malformed)
 		wantCode(t, finish(with("iss", "https://evil.example.com"), cookie), grantway.Malformed) // mix-up
+		wantCode(t, finish(with("iss", ""), cookie), grantway.Malformed)
 		wantCode(t, finish(with("error", "access_denied"), cookie), grantway.Unauthenticated)
 		wantCode(t, finish(with("code", "guess"), cookie), grantway.Unauthenticated)
 		in, returnTo, err := i.SSOFinish(ctx, back, cookie, from("192.0.2.1"))
@@ -351,6 +352,38 @@ func TestSSOTooLate(t *testing.T) {
 		wantCode(t, err, grantway.Malformed)
 	})
 }
+
+// A provider that is away, or is not one, is not asked again by each visitor.
+func TestSSOProviderAway(t *testing.T) {
+	asked := 0
+	away := roundTrip(func(r *http.Request) (*http.Response, error) {
+		asked++
+		return &http.Response{StatusCode: http.StatusBadGateway, Body: http.NoBody, Request: r}, nil
+	})
+	h := newHouse(t, storetest.Open(t, storetest.SQLite(t)), newKEK(t), &http.Client{Transport: away})
+	if _, err := h.SetSSO(t.Context(), access.Hub(), grantway.SingleSignOn{Name: "x", Issuer: "https://login.example.com", ClientID: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		for range 3 {
+			_, _, err := h.SSOStart(t.Context(), "/")
+			wantCode(t, err, grantway.Unavailable)
+		}
+		if asked != 1 {
+			t.Errorf("asked %d times", asked)
+		}
+		time.Sleep(5 * time.Second)
+		_, _, err := h.SSOStart(t.Context(), "/")
+		wantCode(t, err, grantway.Unavailable)
+		if asked != 2 {
+			t.Errorf("asked %d times", asked)
+		}
+	})
+}
+
+type roundTrip func(r *http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestSSOSettings(t *testing.T) {
 	eachHouse(t, func(t *testing.T, h *house) {

@@ -14,6 +14,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/store"
 )
@@ -62,6 +65,7 @@ type People struct {
 	sessions sessions
 	failures failures
 	provider providers
+	signIns  *prometheus.CounterVec
 
 	stop        context.CancelFunc // nil before Start
 	unsubscribe func()
@@ -80,6 +84,9 @@ func NewPeople(ctx context.Context, o PeopleOptions) (*People, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &People{PeopleOptions: o, hasher: newHasher()}
+	p.signIns = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "grantway_sign_ins_total", Help: "Sign-ins to the console, by method and outcome (done, failed, throttled).",
+	}, []string{"method", "outcome"})
 	if err := p.loadHashKey(ctx); err != nil {
 		return nil, fmt.Errorf("key for the hashes of links and sessions: %w", err)
 	}
@@ -90,6 +97,24 @@ func NewPeople(ctx context.Context, o PeopleOptions) (*People, error) {
 	}
 	p.nobody.password, err = p.Sealer.Seal(passwordPlace(p.nobody.ID), []byte(hash))
 	return p, err
+}
+
+// Describe implements prometheus.Collector.
+func (p *People) Describe(to chan<- *prometheus.Desc) { p.signIns.Describe(to) }
+
+// Collect implements prometheus.Collector.
+func (p *People) Collect(to chan<- prometheus.Metric) { p.signIns.Collect(to) }
+
+// counted counts a sign-in by its outcome.
+func (p *People) counted(method string, err error) {
+	outcome := Done
+	if err != nil {
+		outcome = Failed
+	}
+	if e, ok := errors.AsType[*grantway.Error](err); ok && e.Code == grantway.RateLimited {
+		outcome = "throttled"
+	}
+	p.signIns.WithLabelValues(method, outcome).Inc()
 }
 
 // Start follows the changes that other replicas make, until Stop.
@@ -154,9 +179,12 @@ const (
 	kindLink    = "link"
 	kindSession = "session"
 	kindDevice  = "device"
+	kindState   = "sso state"
 )
 
-// newToken returns 256 random bits as text.
+const tokenLength = 43
+
+// newToken returns 256 random bits as text of tokenLength characters.
 func newToken() string {
 	b := make([]byte, 32)
 	rand.Read(b)

@@ -226,8 +226,8 @@ func writePersonRoles(ctx context.Context, tx *store.Tx, id string, roles []gran
 }
 
 // Update changes the name and the roles of the person with one.ID. Who changes them must be
-// allowed to invite the person both as it was and as it will be; one's own name one may
-// change in any case. The last owner stays one.
+// allowed to invite the person both as it was and as it will be; for one's own name there is
+// Rename. The last owner stays one.
 //
 // Errors are those of Invite, or of code NotFound.
 func (p *People) Update(ctx context.Context, who Caller, one grantway.Person) (grantway.Person, error) {

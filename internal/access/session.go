@@ -119,7 +119,7 @@ func (p *People) begin(ctx context.Context, tx *store.Tx, one *person, method st
 // Errors are of code Unauthenticated: the token is none, or its session has ended; or
 // Unavailable when the database is away.
 func (p *People) Session(ctx context.Context, token string) (Caller, grantway.Session, error) {
-	if token == "" {
+	if len(token) != tokenLength {
 		return Caller{}, grantway.Session{}, errNoSession()
 	}
 	hash := p.hash(kindSession, token)

@@ -36,7 +36,8 @@ type SignedIn struct {
 //
 // Errors are of code Unauthenticated, Forbidden for a person who was deactivated,
 // RateLimited, or Unavailable.
-func (p *People) SignIn(ctx context.Context, email, password string, o Origin) (SignedIn, error) {
+func (p *People) SignIn(ctx context.Context, email, password string, o Origin) (in SignedIn, err error) {
+	defer func() { p.counted(methodPassword, err) }()
 	account, now := emailKey(email), time.Now()
 	if !utf8.ValidString(account) || strings.ContainsRune(account, 0) || len(account) > 254 {
 		account = "?" // nobody's
@@ -63,7 +64,6 @@ func (p *People) SignIn(ctx context.Context, email, password string, o Origin) (
 		p.failures.count(one, o.From)
 		return SignedIn{}, grantway.Errorf(grantway.Unauthenticated, "there is no such account, or the password is wrong")
 	}
-	var in SignedIn
 	err = p.Store.Write(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, topicPerson); err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/store/storetest"
@@ -171,15 +173,13 @@ func TestSignInIsAudited(t *testing.T) {
 		for range 3 {
 			h.SignIn(t.Context(), "ann@example.com", "a wrong password", from("192.0.2.1"))
 		}
-		for n := range 110 {
-			h.SignIn(t.Context(), fmt.Sprint("my-password-", n), "x", from(fmt.Sprintf("198.51.%d.%d", n/100, n%100)))
-		}
+		h.SignIn(t.Context(), "my-password-1", "x", from("2001:db8::1"))
 		h.signIn(t, "ann@example.com", password)
 		if err := h.Tidy(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		failed := list(t, h.audit, access.Hub(), access.Filter{Action: "person.sign_in", Outcome: access.Failed})
-		if len(failed) > 101 {
+		if len(failed) != 2 {
 			t.Errorf("%d rows", len(failed))
 		}
 		found := false
@@ -195,6 +195,20 @@ func TestSignInIsAudited(t *testing.T) {
 		done := list(t, h.audit, access.Hub(), access.Filter{Action: "person.sign_in", Outcome: access.Done})
 		if len(done) != 1 || done[0].Object != "person/ann@example.com" || done[0].Detail != "password 192.0.2.1" {
 			t.Errorf("%+v", done)
+		}
+
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(h)
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts := map[string]float64{}
+		for _, m := range families[0].GetMetric() {
+			counts[m.GetLabel()[0].GetValue()+" "+m.GetLabel()[1].GetValue()] = m.GetCounter().GetValue()
+		}
+		if families[0].GetName() != "grantway_sign_ins_total" || counts["password done"] != 1 || counts["password failed"] != 4 {
+			t.Errorf("%v", counts)
 		}
 	})
 }

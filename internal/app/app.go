@@ -108,7 +108,7 @@ func (a *App) setup(ctx context.Context) error {
 	}
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials)
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials, people)
 	divisions := access.NewDivisions(db, audit)
 	divisions.Contents = contents(credentials.Contents, tokens.Contents, people.Contents)
 	rotateKey := func(ctx context.Context, who access.Caller) (int, error) {

@@ -34,7 +34,7 @@ func (a *App) welcome(ctx context.Context, tokens *issuer.Issuer, people *access
 		return fmt.Errorf("set-up link: %w", err)
 	}
 	if nobody {
-		a.log.Info("nobody can sign in to the console yet; open this link once, within 24 hours, to make the owner account", "link", link)
+		a.log.Warn("nobody can sign in to the console yet; open this link once, within 24 hours, to make the owner account", "link", link)
 	}
 	path := filepath.Join(a.o.Data, "owner.json")
 	created, err := tokens.EnsureOwner(ctx, func(c grantway.OAuthClient) error {
