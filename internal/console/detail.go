@@ -258,11 +258,7 @@ func (c *Console) validateCredential(r *request) (answer, error) {
 		return answer{}, err
 	}
 	p.Report = &report
-	a := answer{page: p}
-	if r.htmx {
-		a.part = "content"
-	}
-	return a, nil
+	return answer{page: p}, nil
 }
 
 // deletePage asks whether something may really go, and says what breaks.

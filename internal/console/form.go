@@ -226,7 +226,7 @@ func (c *Console) posted(r *request) (*formPage, grantway.Credential, error) {
 			if f.Type == connector.Scopes {
 				f.Value = strings.Join(strings.Fields(f.Value), " ")
 			}
-			if f.Value == f.Default && f.Type == connector.Boolean {
+			if saved.Inputs[key].Text == "" && f.Value == f.Default { // nobody said so
 				f.Value = ""
 			}
 			if f.Value != "" {

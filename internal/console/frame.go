@@ -151,8 +151,11 @@ func (c *Console) parse() (map[string]*template.Template, error) {
 		"svg":      c.icon, // for names that are not written in the page
 		"int":      func(n int64) int { return int(n) },
 		"sentence": sentence,
-		"type":     connectorTitle,
-		"has":      slices.Contains[[]string],
+		"step": func(name string) string {
+			return strings.TrimSuffix(sentence(strings.Replace(name, "tls", "TLS", 1)), ".")
+		},
+		"type": connectorTitle,
+		"has":  slices.Contains[[]string],
 		"sessions": func(list []grantway.Session, current, action string) sessionList {
 			return sessionList{list, current, action}
 		},
