@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -631,5 +632,70 @@ func TestPeopleReseal(t *testing.T) {
 		if _, err := h.SignIn(t.Context(), "ann@example.com", password, from("192.0.2.1")); err == nil {
 			t.Error("signed in with a hash that was moved")
 		}
+	})
+}
+
+// Of many who do at once what can be done once, one succeeds.
+func TestAtOnce(t *testing.T) {
+	pairOfHouses(t, func(t *testing.T, a, b *house) {
+		ctx, owner := t.Context(), caller("owner *")
+		atOnce := func(what string, want grantway.Code, tries ...func() error) {
+			t.Helper()
+			var wg sync.WaitGroup
+			errs := make([]error, len(tries))
+			for n, try := range tries {
+				wg.Go(func() { errs[n] = try() })
+			}
+			wg.Wait()
+			done := 0
+			for _, err := range errs {
+				if err == nil {
+					done++
+				} else if code(err) != want {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if done != 1 {
+				t.Errorf("%s: %d succeeded", what, done)
+			}
+		}
+		link, _, err := a.SetupLink(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, _, err := b.SetupLink(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		setup := func(h *house, link, email string) func() error {
+			return func() error { _, err := h.Setup(ctx, tokenOf(t, link), "", email, password); return err }
+		}
+		atOnce("set up", grantway.NotFound, setup(a, link, "ann@example.com"), setup(b, link, "bob@example.com"), setup(b, other, "eve@example.com"))
+
+		invited, err := a.Invite(ctx, owner, grantway.Person{Email: "new@example.com", Roles: caller("owner *").Roles})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accept := func(h *house) func() error {
+			return func() error { _, err := h.Accept(ctx, tokenOf(t, invited.Link), "", password); return err }
+		}
+		atOnce("accept", grantway.NotFound, accept(a), accept(b), accept(a))
+
+		all, err := a.List(ctx, owner, "", 0)
+		if err != nil || len(all.Items) != 2 {
+			t.Fatal(all, err)
+		}
+		deactivate := func(h *house, id string) func() error {
+			return func() error { _, err := h.Deactivate(ctx, owner, id); return err }
+		}
+		atOnce("deactivate the owners", grantway.Conflict, deactivate(a, all.Items[0].ID), deactivate(b, all.Items[1].ID))
+
+		invite := func(h *house) func() error {
+			return func() error {
+				_, err := h.Invite(ctx, owner, grantway.Person{Email: "twin@example.com", Roles: caller("designer home").Roles})
+				return err
+			}
+		}
+		atOnce("invite", grantway.Conflict, invite(a), invite(b))
 	})
 }
