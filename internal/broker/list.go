@@ -62,12 +62,13 @@ type Row struct {
 	Updated time.Time
 }
 
-// found selects the credentials of a Query with their health. The numbers of its parameters
+// found selects the credentials of a Query with their health: only what sorts them, because
+// all of them are sorted and few are shown. The numbers of its parameters
 // are shared by the queries that begin with it.
 const found = `
 	WITH found AS (
-		SELECT c.id, c.name, c.name_key, c.description, c.division, c.connector, c.token_host, c.version, c.secret_expires_at, c.updated_at,
-		       COALESCE(h.last_success, 0) AS last_success, COALESCE(h.last_failure, '') AS last_failure, t.expires_at AS token_until,
+		SELECT c.id, c.name_key, c.division, c.token_host, c.secret_expires_at, c.updated_at,
+		       COALESCE(h.last_success, 0) AS last_success, t.expires_at AS token_until,
 		       CASE WHEN h.version IS NULL OR h.version <> c.version THEN 'not_validated'
 		            WHEN h.failing AND COALESCE(t.expires_at, 0) > $1 THEN 'degraded'
 		            WHEN h.failing THEN 'failing'
@@ -79,7 +80,7 @@ const found = `
 		WHERE ($2 OR REPLACE($3, ',' || c.division || ',', '') <> $3)
 		  AND ($4 = '' OR c.words LIKE $4 ESCAPE '!')
 		  AND ($5 = '' OR c.division = $5)
-		  AND ($6 = 0 OR (c.secret_expires_at > 0 AND c.secret_expires_at < $6))
+		  AND (CAST($6 AS BIGINT) = 0 OR (c.secret_expires_at > 0 AND c.secret_expires_at < $6))
 	)`
 
 // Find returns the credentials that who may read and q selects. It takes two queries,
@@ -122,7 +123,7 @@ func (b *Broker) Find(ctx context.Context, who access.Caller, q Query) (Found, e
 
 	args = append(args, string(q.Health), cmp.Or(q.Sort, ByName), q.Descending, min(cmp.Or(q.Limit, 50), 1000), q.Offset, now.Add(-usedWithin).Unix()/60)
 	rows, err := b.Store.Read().QueryContext(ctx, found+`, keyed AS (
-			SELECT found.*,
+			SELECT id, name_key, last_success, token_until, health,
 			       CASE $8 WHEN 'host' THEN token_host WHEN 'division' THEN division ELSE '' END AS text_key,
 			       CASE $8 WHEN 'health' THEN CASE health WHEN 'failing' THEN 1 WHEN 'degraded' THEN 2 WHEN 'not_validated' THEN 3 ELSE 4 END
 			               WHEN 'last_success' THEN last_success
@@ -138,13 +139,16 @@ func (b *Broker) Find(ctx context.Context, who access.Caller, q Query) (Found, e
 			         CASE WHEN $9 AND $8 = 'name' THEN name_key ELSE '' END DESC, name_key
 			LIMIT $10 OFFSET $11
 		)
-		SELECT id, name, description, division, connector, token_host, secret_expires_at, updated_at, last_success, last_failure, COALESCE(token_until, 0), health,
+		SELECT c.id, c.name, c.description, c.division, c.connector, c.token_host, c.secret_expires_at, c.updated_at,
+		       page.last_success, COALESCE(h.last_failure, ''), COALESCE(page.token_until, 0), page.health,
 		       (SELECT COUNT(*) FROM credential_reference r WHERE r.credential_id = page.id),
 		       (SELECT COUNT(DISTINCT caller) FROM token_read r WHERE r.credential_id = page.id AND r.minute >= $12)
 		FROM page
+		JOIN credential c ON c.id = page.id
+		LEFT JOIN credential_health h ON h.credential_id = page.id
 		ORDER BY CASE WHEN $9 THEN '' ELSE text_key END, CASE WHEN $9 THEN 0 ELSE number_key END,
 		         CASE WHEN $9 THEN text_key ELSE '' END DESC, CASE WHEN $9 THEN number_key ELSE 0 END DESC,
-		         CASE WHEN $9 AND $8 = 'name' THEN name_key ELSE '' END DESC, name_key`, args...)
+		         CASE WHEN $9 AND $8 = 'name' THEN page.name_key ELSE '' END DESC, page.name_key`, args...)
 	if err != nil {
 		return result, fmt.Errorf("find credentials: %w", err)
 	}

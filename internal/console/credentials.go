@@ -77,7 +77,7 @@ func (c *Console) credentials(r *request) (answer, error) {
 		p.Healths = append(p.Healths, chip)
 	}
 	for _, col := range []struct{ title, sort, class string }{
-		{"Name", broker.ByName, ""}, {"Type", "", ""}, {"Token endpoint", broker.ByHost, ""}, {"Health", broker.ByHealth, ""},
+		{"Name and type", broker.ByName, ""}, {"Token endpoint", broker.ByHost, ""}, {"Health", broker.ByHealth, ""},
 		{"Token expires", broker.ByTokenExpiry, ""}, {"Secret expires", broker.BySecretExpiry, ""}, {"Used by", "", ""}, {"Division", broker.ByDivision, ""},
 	} {
 		one := column{Title: col.title, Class: col.class}

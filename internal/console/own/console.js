@@ -33,7 +33,7 @@ function drawPlot(el) {
   const two = d.times.map((_, i) => d.worked[i] + d.failed[i]);
   const plot = new uPlot({
     width: el.clientWidth, height: 190, legend: { show: false }, cursor: { show: false },
-    scales: { y: { range: (_, __, max) => [0, Math.max(max * 1.1, 4)] } },
+    scales: { x: { range: (_, min, max) => [min, max + (d.times[1] - d.times[0] || 60)] }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, 4)] } },
     axes: [axis, { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] }],
     series: [{}, series("From the cache", color("--plot-hits")), series("Fetched", color("--plot-worked")), series("Failed", color("--plot-failed"))],
   }, [d.times, all, two, d.failed], el);
@@ -84,5 +84,8 @@ document.addEventListener("submit", (e) => {
   const theme = e.submitter.value;
   document.cookie = "grantway_theme=" + theme + "; path=/; max-age=31536000; samesite=lax" + (location.protocol === "https:" ? "; secure" : "");
   document.documentElement.setAttribute("data-bs-theme", theme);
-  document.querySelectorAll("[data-plot]").forEach((el) => { el.replaceChildren(); delete el.dataset.drawn; drawPlot(el); });
 });
+
+// Plots are drawn with the colors of their moment.
+new MutationObserver(() => document.querySelectorAll("[data-plot]").forEach((el) => { el.replaceChildren(); delete el.dataset.drawn; drawPlot(el); }))
+  .observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme"] });
