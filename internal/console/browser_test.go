@@ -20,6 +20,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/grantway/grantway/grantwaytest"
 	"github.com/grantway/grantway/internal/store/storetest"
@@ -203,10 +204,11 @@ func (b *browser) open(path string) {
 	b.do(chromedp.Navigate(b.url+path), chromedp.WaitReady(chromedp.CSS("main")))
 }
 
-// submit clicks and waits for the page that follows.
+// submit presses a button or a link and waits for the page that follows. It does so by
+// keyboard, so that nothing can move away under the pointer.
 func (b *browser) submit(selector string) {
 	b.Helper()
-	b.follow(chromedp.Click(chromedp.CSS(selector)))
+	b.follow(chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.Focus(chromedp.CSS(selector)), chromedp.KeyEvent(kb.Enter))
 }
 
 // follow does what leads to another page, and waits for that.
