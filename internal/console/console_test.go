@@ -223,7 +223,7 @@ func TestKeyboard(t *testing.T) {
 	b := newBrowser(t, h.URL)
 	b.setUp(h)
 	b.open("/credentials/add")
-	b.wait("#name:focus")
+	b.do(chromedp.WaitVisible(chromedp.CSS("#name")), chromedp.Focus(chromedp.CSS("#name"))) // the only help; from here on keys alone
 	type_ := func(keys string) { b.do(chromedp.KeyEvent(keys)) }
 	type_("by-keyboard" + kb.Tab + "sales" + kb.Tab) // name, client identifier, then the source
 	type_(kb.Tab + awkward + kb.Tab)
