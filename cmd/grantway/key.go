@@ -91,7 +91,9 @@ with the new one, start every replica with it, then unwrap the old one.`,
 		Use:   "status",
 		Short: "List the key-encryption keys that open the database",
 		Args:  cobra.NoArgs,
-		RunE:  c.withSealer(&o, func(ctx context.Context, _ *store.Store, s *seal.Sealer, _ []string) error { return c.keyStatus(ctx, s) }),
+		RunE: c.withSealer(&o, func(ctx context.Context, _ *store.Store, s *seal.Sealer, _ []string) error {
+			return c.keyStatus(ctx, s)
+		}),
 	}
 	for _, cmd := range []*cobra.Command{wraps, unwrap, status} {
 		databaseFlags(cmd.Flags(), &o)

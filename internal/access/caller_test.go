@@ -39,6 +39,9 @@ func TestRoles(t *testing.T) {
 		{access.WriteDivision, yes, yes, no, no, no},
 		{access.ReadAudit, yes, yes, no, yes, no},
 		{access.RotateKey, yes, no, no, no, no},
+		{access.ReadPerson, yes, yes, no, yes, no},
+		{access.WritePerson, yes, yes, no, no, no},
+		{access.WriteSSO, yes, no, no, no, no},
 	} {
 		for role, want := range map[string]bool{
 			access.Owner: row.owner, access.Administrator: row.administrator, access.Designer: row.designer,

@@ -88,6 +88,9 @@ func (b *Broker) save(ctx context.Context, who access.Caller, c grantway.Credent
 		if err != nil {
 			return err
 		}
+		if err := b.writeWords(ctx, tx, d.Credential); err != nil {
+			return err
+		}
 		if idem != "" {
 			if err := b.remember(ctx, tx, who, c, idem, d.ID, now); err != nil {
 				return err
@@ -635,23 +638,6 @@ func StoreUsers(ctx context.Context, q secret.Querier, name string) (users []str
 		}
 	}
 	return users, rows.Err()
-}
-
-// Contents names the credentials that are in a division; see access.Divisions.
-func (b *Broker) Contents(ctx context.Context, tx *store.Tx, division string) (names []string, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT name FROM credential WHERE division = $1 ORDER BY name_key LIMIT 10`, division)
-	if err != nil {
-		return nil, fmt.Errorf("contents of division %s: %w", division, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, fmt.Errorf("contents of division %s: %w", division, err)
-		}
-		names = append(names, "credential "+name)
-	}
-	return names, rows.Err()
 }
 
 // querier is a transaction, or the read pool.

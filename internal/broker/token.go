@@ -250,7 +250,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 		return nil, err
 	}
 	if promote {
-		if renewed, err := b.promote(stored, h); err != nil {
+		if renewed, err := b.promote(stored, access.Hub(), h); err != nil {
 			b.Log.Error("the next client secret works, but was not promoted", "credential", h.name, "error", err)
 		} else {
 			key.version = renewed.version
@@ -425,7 +425,7 @@ func (b *Broker) valuesWithin(ctx context.Context, id string, rec *record, varia
 }
 
 // promote makes the next client secret the current one.
-func (b *Broker) promote(ctx context.Context, h *head) (*head, error) {
+func (b *Broker) promote(ctx context.Context, who access.Caller, h *head) (*head, error) {
 	c, rec, err := b.read(ctx, h.id)
 	if err != nil {
 		return nil, err
@@ -443,7 +443,7 @@ func (b *Broker) promote(ctx context.Context, h *head) (*head, error) {
 	}
 	c.Inputs["next_client_secret"] = grantway.Value{}
 	delete(c.Inputs, "client_secret_expires_at") // that was the old one's
-	if _, err := b.Save(ctx, access.Hub(), c); err != nil {
+	if _, err := b.Save(ctx, who, c); err != nil {
 		return nil, err
 	}
 	if renewed := b.heads.get(h.id); renewed != nil {
