@@ -614,7 +614,7 @@ func TestPeopleReseal(t *testing.T) {
 		if _, err := h.SetSSO(t.Context(), access.Hub(), grantway.SingleSignOn{Name: "x", Issuer: "https://login.example.com", ClientID: "hub", ClientSecret: grantway.Text("secret")}); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := h.sealer.Rotate(t.Context(), h.Reseal); err != nil || n != 3 {
+		if n, err := h.sealer.Rotate(t.Context(), nil, h.Reseal); err != nil || n != 3 {
 			t.Errorf("%d values sealed again, %v", n, err)
 		}
 		h.signIn(t, "ann@example.com", password)

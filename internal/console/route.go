@@ -65,7 +65,7 @@ func (c *Console) table() []route {
 		{"POST", "/credentials/{id}/secret/retire", has(access.WriteCredential), c.retireSecret, false},
 
 		{"GET", "/stores", has(access.ReadStore), c.stores, false},
-		{"POST", "/stores/{name}/test", has(access.ReadStore), c.testStore, false},
+		{"POST", "/stores/{name}/test", has(access.WriteStore), c.testStore, false},
 		{"GET", "/divisions", has(access.PickCredential), c.divisions, false},
 		{"POST", "/divisions", has(access.WriteDivision), c.createDivision, false},
 		{"GET", "/divisions/{name}/delete", has(access.WriteDivision), c.deleteDivisionPage, false},
