@@ -127,6 +127,11 @@ type storedSecret struct {
 // Text returns a plain value.
 func Text(s string) Value { return Value{Text: s} }
 
+// Empty tells whether v holds nothing, which in a write removes the value of an input.
+func (v Value) Empty() bool {
+	return v.Text == "" && v.Ref == nil && !v.Set && len(v.Params) == 0
+}
+
 // MarshalJSON implements json.Marshaler.
 func (v Value) MarshalJSON() ([]byte, error) {
 	switch {

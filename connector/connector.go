@@ -123,7 +123,7 @@ func (d *Definition) Check(values map[string]grantway.Value) []grantway.Field {
 	}
 	for _, in := range d.Inputs {
 		v, ok := values[in.Key]
-		if !ok || empty(v) {
+		if !ok || v.Empty() {
 			if d.required(in, values) {
 				wrong(in.Key, "is required")
 			}
@@ -145,7 +145,7 @@ func (d *Definition) required(in Input, values map[string]grantway.Value) bool {
 	if c == nil {
 		return false
 	}
-	if c.Unless != "" && !empty(values[c.Unless]) {
+	if c.Unless != "" && !values[c.Unless].Empty() {
 		return false
 	}
 	return slices.Contains(c.Values, d.text(values, c.Key))
@@ -165,10 +165,6 @@ func (d *Definition) text(values map[string]grantway.Value, key string) string {
 func (d *Definition) Compile(v Values) (*grant.Request, error) {
 	v.def = d
 	return d.compile(v)
-}
-
-func empty(v grantway.Value) bool {
-	return v.Text == "" && v.Ref == nil && !v.Set && len(v.Params) == 0
 }
 
 // check says what is wrong with a value, "" if nothing is.
@@ -258,7 +254,7 @@ func (in Input) checkText(s string) string {
 			return fmt.Sprintf("must be a whole number of seconds from 1 to %d", int(grant.MaxLifetime/time.Second))
 		}
 	case Date:
-		if _, err := parseDate(s); err != nil {
+		if _, err := ParseDate(s); err != nil {
 			return "must be a date such as 2027-01-31, or a date and time such as 2027-01-31T12:00:00Z"
 		}
 	case PEM:
@@ -319,7 +315,9 @@ func headerName(s string) bool {
 	})
 }
 
-func parseDate(s string) (time.Time, error) {
+// ParseDate reads the value of an input of type Date: a date, which is its first moment in
+// UTC, or a date and time (RFC 3339).
+func ParseDate(s string) (time.Time, error) {
 	if t, err := time.Parse(time.DateOnly, s); err == nil {
 		return t, nil
 	}

@@ -79,7 +79,7 @@ func (c *cli) validateFile(ctx context.Context, hub *grantway.Client, file strin
 func (c *cli) report(r grantway.Report) error {
 	err := c.print(r, func(p *page) {
 		for _, s := range r.Steps {
-			sign := map[string]string{"ok": "✓", "warning": "!", "skipped": "-"}[s.Result]
+			sign := map[string]string{"ok": "✓", "warning": "!"}[s.Result]
 			if sign == "" {
 				sign = "✗"
 			}

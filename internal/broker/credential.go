@@ -203,7 +203,7 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 			warnings = append(warnings, grantway.Field{Pointer: "/inputs/" + key, Detail: err.Error()})
 		}
 	}
-	if d.Inputs["dpop"].Text == "true" && !present(d.Inputs["dpop_key"]) && fields == nil {
+	if d.Inputs["dpop"].Text == "true" && d.Inputs["dpop_key"].Empty() && fields == nil {
 		key, err := newDPoPKey()
 		if err != nil {
 			return nil, err
@@ -225,7 +225,7 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 		d.Inputs[key] = grantway.Value{Set: true}
 	}
 	for key, v := range d.Inputs { // an empty value is no value
-		if !present(v) {
+		if v.Empty() {
 			delete(d.Inputs, key)
 		}
 	}
@@ -237,10 +237,6 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 		d.Inputs["scopes"] = grantway.Text(scope)
 	}
 	return warnings, nil
-}
-
-func present(v grantway.Value) bool {
-	return v.Text != "" || v.Ref != nil || v.Set || len(v.Params) > 0
 }
 
 func newDPoPKey() (grant.Secret, error) {
@@ -350,13 +346,11 @@ func secretPlace(id, input string) seal.Place {
 }
 
 func (d *draft) secretExpiry() int64 {
-	s := d.Inputs["client_secret_expires_at"].Text
-	for _, layout := range []string{time.DateOnly, time.RFC3339} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t.UnixMilli()
-		}
+	t, err := connector.ParseDate(d.Inputs["client_secret_expires_at"].Text)
+	if err != nil { // it is not set: what is set was checked
+		return 0
 	}
-	return 0
+	return t.UnixMilli()
 }
 
 func nameTaken(name string) *grantway.Error {
