@@ -3,7 +3,7 @@
 # node_modules; `make clean` removes it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check lint bench fuzz peers postgres clean cc
+.PHONY: help run build test check lint bench fuzz peers postgres clean cc assets screenshots
 
 BENCHTIME ?= 1s
 FUZZTIME  ?= 30s
@@ -14,10 +14,10 @@ help: ## list these targets
 run: build ## build, then start the server with its demo provider; data in ./data
 	bin/grantway serve --demo --data ./data
 
-build: ## build bin/grantway
+build: assets ## build bin/grantway
 	go build -o bin/grantway ./cmd/grantway
 
-test: cc lint peers ## set up and run every test, on SQLite, PostgreSQL and real authorization servers
+test: cc assets lint peers .cache/chromium ## set up and run every test, on SQLite, PostgreSQL and real authorization servers
 	@$(with_postgres); \
 	echo "== go test -race"; \
 	go test -race -timeout 15m ./...
@@ -34,7 +34,12 @@ lint: .cache/staticcheck ## gofmt, go vet and staticcheck only
 	@echo "== staticcheck"
 	@.cache/staticcheck ./...
 
-bench: peers ## run every benchmark for BENCHTIME (1s)
+assets: internal/console/static/icons.svg ## fetch what the console takes from npm, and put it where it is embedded
+
+screenshots: assets .cache/chromium ## draw every page of the console into docs/screenshots
+	GRANTWAY_SCREENSHOTS="$(CURDIR)/docs/screenshots" go test ./internal/console -run TestScreenshots -count=1
+
+bench: assets peers ## run every benchmark for BENCHTIME (1s)
 	@$(with_postgres); \
 	echo "== benchmarks"; \
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 30m -p 1 ./...
@@ -47,13 +52,14 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done
 
-peers: .cache/fosite peers/oidc-provider/node_modules/.package-lock.json ## set up the authorization servers the tests talk to
+peers: .cache/fosite .cache/openbao peers/oidc-provider/node_modules/.package-lock.json ## set up the servers of other people that the tests talk to
 
 postgres: ## start a throw-away PostgreSQL: eval "$(make -s postgres)"; scripts/postgres stop ends it
 	@scripts/postgres start
 
 clean: ## remove what was built or fetched; ./data is yours and stays
-	rm -rf bin .cache peers/oidc-provider/node_modules
+	rm -rf bin .cache peers/oidc-provider/node_modules internal/console/assets/node_modules
+	find internal/console/static -type f ! -name README -delete
 
 # with_postgres gives the rest of a recipe a PostgreSQL of its own, and stops it whatever happens.
 with_postgres = set -e; \
@@ -77,7 +83,23 @@ cc:
 	@echo "== building the fosite peer"
 	@go -C peers/fosite build -o ../../.cache/fosite .
 
+.cache/openbao: peers/openbao/main.go peers/openbao/go.mod peers/openbao/go.sum
+	@echo "== building OpenBao (once, some minutes)"
+	@go -C peers/openbao build -o ../../.cache/openbao .
+
 peers/oidc-provider/node_modules/.package-lock.json: peers/oidc-provider/package.json peers/oidc-provider/package-lock.json
 	@command -v npm >/dev/null || { echo "make peers: npm is missing; install Node 20.19 or newer" >&2; exit 1; }
 	@echo "== installing the oidc-provider peer"
 	@cd peers/oidc-provider && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+
+internal/console/assets/node_modules/.package-lock.json: internal/console/assets/package.json internal/console/assets/package-lock.json
+	@command -v npm >/dev/null || { echo "make assets: npm is missing; install Node 20.19 or newer" >&2; exit 1; }
+	@echo "== installing the console's assets"
+	@cd internal/console/assets && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+
+internal/console/static/icons.svg: internal/console/assets/node_modules/.package-lock.json internal/console/assets/build.mjs $(wildcard internal/console/page/*.html internal/console/*.go)
+	@node internal/console/assets/build.mjs
+
+# The browser that the tests of the console drive.
+.cache/chromium:
+	@mkdir -p .cache; path=$$(scripts/chromium) && ln -sfn "$$path" .cache/chromium

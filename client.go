@@ -164,6 +164,40 @@ func (c *Client) SecretStores(ctx context.Context) ([]SecretStore, error) {
 	return page.Items, err
 }
 
+// SecretStore returns one secret store, with what refers to it.
+func (c *Client) SecretStore(ctx context.Context, name string) (SecretStore, error) {
+	return call[SecretStore](ctx, c, http.MethodGet, storePath(name, ""), nil, nil)
+}
+
+// CreateSecretStore adds a secret store.
+func (c *Client) CreateSecretStore(ctx context.Context, in SecretStore) (SecretStore, error) {
+	return call[SecretStore](ctx, c, http.MethodPost, "/v1/secret-stores", nil, in)
+}
+
+// UpdateSecretStore replaces the secret store of that name; secrets that in leaves out are
+// kept. With in.Version set, the update is refused (PreconditionFailed) when somebody else has
+// saved in the meantime.
+func (c *Client) UpdateSecretStore(ctx context.Context, name string, in SecretStore) (SecretStore, error) {
+	return call[SecretStore](ctx, c, http.MethodPut, storePath(name, ""), ifMatch(in.Version), in)
+}
+
+// DeleteSecretStore deletes a secret store. It is refused (Conflict) while credentials refer to it.
+func (c *Client) DeleteSecretStore(ctx context.Context, name string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, storePath(name, ""), nil, nil)
+	return err
+}
+
+// TestSecretStore tries a secret store and reports each step: reach, sign_in, read. key names a
+// secret to read, of which nothing is reported but that it can be read; its Store is not
+// looked at, and without Key the store is asked for one that need not exist.
+func (c *Client) TestSecretStore(ctx context.Context, name string, key SecretRef) (Report, error) {
+	return call[Report](ctx, c, http.MethodPost, storePath(name, "/test"), nil, key)
+}
+
+func storePath(name, rest string) string {
+	return "/v1/secret-stores/" + url.PathEscape(name) + rest
+}
+
 // Audit iterates over the audit trail, newest first. The filter may hold action, caller,
 // object, outcome, since and until (RFC 3339).
 func (c *Client) Audit(ctx context.Context, filter url.Values) iter.Seq2[Event, error] {

@@ -302,12 +302,38 @@ type Failure struct {
 	Hint    string    `json:"hint,omitempty"`
 }
 
-// SecretStore is a place external secrets come from.
+// SecretStore is a place external secrets come from. The stores env and file are always
+// there; the others are added.
 type SecretStore struct {
-	Name   string `json:"name"`
-	Kind   string `json:"kind"` // env, file
-	Detail string `json:"detail,omitempty"`
-	Error  string `json:"error,omitempty"` // why it cannot be read right now; "" when it can
+	// Name follows the rule of Credential.Name. It cannot be changed, since references are by name.
+	Name        string `json:"name"`
+	Kind        string `json:"kind"`                  // env, file, vault, aws, azure, google
+	Description string `json:"description,omitempty"` // at most 1,024 characters
+
+	// Inputs are the values of the kind's inputs by key. Secrets are write-only, as in a
+	// Credential; a reference may be to the stores env and file.
+	Inputs Inputs `json:"inputs,omitempty"`
+
+	// Version goes up by one with every save; it is the ETag.
+	Version   int64     `json:"version,omitempty"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
+
+	// What follows is in answers only.
+
+	Detail string   `json:"detail,omitempty"`  // what it is, in one line
+	Error  string   `json:"error,omitempty"`   // why it could not be read when it was last tried; "" when it could, or nobody tried
+	UsedBy []string `json:"used_by,omitempty"` // what refers to it and so keeps it from being deleted
+
+	// LastSuccess and LastError are of the replica that answers, since it started.
+	LastSuccess time.Time     `json:"last_success,omitzero"`
+	LastError   *StoreFailure `json:"last_error,omitempty"` // of the last failure, even if a later read worked
+}
+
+// StoreFailure is one time that a secret store could not be read.
+type StoreFailure struct {
+	At      time.Time `json:"at"`
+	Message string    `json:"message"`
 }
 
 // Division groups objects; roles are held in divisions.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/connector"
+	"github.com/grantway/grantway/internal/secret"
 )
 
 func (c *cli) applyCommand() *cobra.Command {
@@ -20,8 +21,8 @@ func (c *cli) applyCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Make credentials and divisions what a YAML file says",
-		Long: `Create or update the credentials and divisions of a YAML file; what the file does not name
+		Short: "Make credentials, divisions and secret stores what a YAML file says",
+		Long: `Create or update the credentials, divisions and secret stores of a YAML file; what the file does not name
 stays as it is. Everything is checked before anything is written. A secret is best a
 reference into a secret store; one that is left out keeps its stored value.
 
@@ -37,7 +38,14 @@ reference into a secret store; one that is left out keeps its stored value.
       - {in: body, name: tenant, value: t1}
   ---
   kind: division
-  name: emea`,
+  name: emea
+  ---
+  kind: secret_store
+  name: bao
+  type: vault
+  inputs:
+    address: https://bao.example.com:8200
+    token: {store: env, key: BAO_TOKEN}`,
 		Args: cobra.NoArgs,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
 			if file == "" {
@@ -68,7 +76,7 @@ type change struct {
 }
 
 // plan compares objects with the hub and finds everything wrong that can be found without
-// writing. Divisions come first, since credentials are in them.
+// writing. Secret stores and divisions come first, since credentials refer to them.
 func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change, error) {
 	slices.SortStableFunc(objects, func(a, b object) int { return -strings.Compare(a.kind, b.kind) })
 	divisions := map[string]grantway.Division{}
@@ -78,15 +86,30 @@ func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change
 		}
 		divisions[d.Name] = d
 	}
+	stores := map[string]grantway.SecretStore{}
+	if slices.ContainsFunc(objects, func(o object) bool { return o.kind == kindStore }) {
+		list, err := hub.SecretStores(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range list {
+			stores[s.Name] = s
+		}
+	}
 	var changes []change
 	var fields []grantway.Field
 	for _, o := range objects {
 		one := change{object: o, Kind: o.kind, Name: o.name()}
 		var wrong []grantway.Field
-		if o.kind == kindDivision {
+		switch o.kind {
+		case kindStore:
+			stored, found := stores[o.store.Name]
+			one.store.Version = stored.Version
+			one.Result, wrong = compareStore(stored, found, o.store)
+		case kindDivision:
 			one.Result, wrong = compareDivision(divisions, o.division)
 			divisions[o.division.Name] = o.division
-		} else {
+		default:
 			stored, found, err := find(ctx, hub, o.credential.Name)
 			if err != nil {
 				return nil, err
@@ -127,6 +150,48 @@ func compareDivision(stored map[string]grantway.Division, want grantway.Division
 	return unchanged, nil
 }
 
+// compareStore is compareCredential for a secret store.
+func compareStore(stored grantway.SecretStore, found bool, want grantway.SecretStore) (string, []grantway.Field) {
+	k, ok := secret.FindKind(want.Kind)
+	if !ok {
+		return "", []grantway.Field{{Pointer: "/type", Detail: "must be one of " + strings.Join(kindNames(), ", ")}}
+	}
+	merged := merge(&k.Definition, stored.Inputs, want.Inputs)
+	if found && stored.Kind == want.Kind && stored.Description == want.Description && sameInputs(stored.Inputs, merged) {
+		return unchanged, nil
+	}
+	if found {
+		return updated, k.Check(merged)
+	}
+	return created, k.Check(merged)
+}
+
+// merge is what the hub would store: inputs in place of the old ones, of which secrets that
+// are left out stay.
+func merge(def *connector.Definition, old, inputs grantway.Inputs) grantway.Inputs {
+	merged := grantway.Inputs{}
+	for key, v := range old {
+		if v.Set || v.Ref != nil {
+			merged[key] = v
+		}
+	}
+	for key, v := range inputs {
+		if isEmpty(v) {
+			delete(merged, key)
+			continue
+		}
+		if in, _ := def.Input(key); in.Type == connector.Scopes {
+			v.Text = strings.Join(strings.Fields(v.Text), " ")
+		}
+		merged[key] = v // a secret that is given as text is never the same: nobody can look
+	}
+	return merged
+}
+
+func sameInputs(a, b grantway.Inputs) bool {
+	return maps.EqualFunc(a, b, func(a, b grantway.Value) bool { return reflect.DeepEqual(a, b) })
+}
+
 // find returns the stored credential of that name, if there is one.
 func find(ctx context.Context, hub *grantway.Client, name string) (grantway.Credential, bool, error) {
 	stored, err := hub.Credential(ctx, name)
@@ -143,25 +208,10 @@ func compareCredential(stored grantway.Credential, found bool, want grantway.Cre
 	if err != nil {
 		return "", []grantway.Field{{Pointer: "/connector", Detail: "is not one that this grantway knows"}}
 	}
-	merged := grantway.Inputs{} // what the hub would store
-	for key, old := range stored.Inputs {
-		if old.Set || old.Ref != nil {
-			merged[key] = old
-		}
-	}
+	merged := merge(def, stored.Inputs, want.Inputs)
 	same := found && stored.Name == want.Name && stored.Description == want.Description &&
 		stored.Division == division(want) && stored.Connector == def.Name
-	for key, v := range want.Inputs {
-		if isEmpty(v) {
-			delete(merged, key)
-			continue
-		}
-		if in, _ := def.Input(key); in.Type == connector.Scopes {
-			v.Text = strings.Join(strings.Fields(v.Text), " ")
-		}
-		merged[key] = v // a secret that is given as text is never the same: nobody can look
-	}
-	if same && maps.EqualFunc(stored.Inputs, merged, func(a, b grantway.Value) bool { return reflect.DeepEqual(a, b) }) {
+	if same && sameInputs(stored.Inputs, merged) {
 		return unchanged, nil
 	}
 	if found {
@@ -214,6 +264,10 @@ func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change)
 	case one.Result == unchanged:
 	case one.kind == kindDivision:
 		_, err = hub.CreateDivision(ctx, one.division)
+	case one.kind == kindStore && one.Result == created:
+		_, err = hub.CreateSecretStore(ctx, one.store)
+	case one.kind == kindStore:
+		_, err = hub.UpdateSecretStore(ctx, one.store.Name, one.store)
 	case one.Result == created:
 		saved, err = hub.CreateCredential(ctx, one.credential)
 	default:
@@ -231,11 +285,24 @@ func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change)
 func (c *cli) exportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "export [NAME…]",
-		Short: "Print credentials and divisions as YAML that apply reads",
-		Long: `Print credentials, all of them if none is named, and divisions as YAML that apply reads again.
+		Short: "Print credentials, divisions and secret stores as YAML that apply reads",
+		Long: `Print credentials, all of them if none is named, with divisions and secret stores then, as YAML
+that apply reads again.
 Secrets in secret stores are there as references. Secrets stored in the hub never leave it;
 a comment stands where they would be.`,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
+			list, err := c.chosen(ctx, hub, args)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.print(list, nil)
+			}
+			for _, one := range list.Items {
+				if one.Version == 0 { // only its name was shown
+					return grantway.Errorf(grantway.Forbidden, "this client may not read the settings of credential %s", one.Name)
+				}
+			}
 			var text []byte
 			next := func() {
 				if text != nil {
@@ -252,18 +319,18 @@ a comment stands where they would be.`,
 						text = appendDivision(text, d)
 					}
 				}
-			}
-			list, err := c.chosen(ctx, hub, args)
-			if err != nil {
-				return err
-			}
-			if c.json {
-				return c.print(list, nil)
+				stores, err := hub.SecretStores(ctx)
+				if err != nil {
+					return err
+				}
+				for _, s := range stores {
+					if s.Version != 0 { // env and file are always there
+						next()
+						text = appendStore(text, s)
+					}
+				}
 			}
 			for _, one := range list.Items {
-				if one.Version == 0 { // only its name was shown
-					return grantway.Errorf(grantway.Forbidden, "this client may not read the settings of credential %s", one.Name)
-				}
 				next()
 				text = appendCredential(text, one)
 			}

@@ -30,14 +30,7 @@ A role counts in one division, or in all: application@sales, application@*.`,
 		Example: `  grantway client add mailer --role application@sales >mailer.env`,
 		Args:    cobra.ExactArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
-			one := grantway.OAuthClient{Name: args[0], Description: description}
-			for _, text := range roles {
-				role, division, found := strings.Cut(text, "@")
-				if !found {
-					division = grantway.DefaultDivision
-				}
-				one.Roles = append(one.Roles, grantway.Assignment{Role: role, Division: division})
-			}
+			one := grantway.OAuthClient{Name: args[0], Description: description, Roles: parseRoles(roles)}
 			if one.Roles == nil {
 				return usagef("a client needs at least one --role")
 			}
@@ -45,9 +38,8 @@ A role counts in one division, or in all: application@sales, application@*.`,
 		}),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cmd.Flags().StringArrayVar(&roles, "role", nil, "`ROLE[@DIVISION]`, without a division in home; repeatable")
+	roleFlag(cmd, &roles)
 	cmd.Flags().StringVar(&description, "description", "", "what the client is")
-	cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"owner@*", "administrator@*", "designer@*", "auditor@*", "application@*"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -21,10 +21,11 @@ import (
 type inputFlags struct {
 	flags *pflag.FlagSet
 
-	description, division  string
-	secretStore, secretKey string
-	secretStdin            bool
-	inputs, secretInputs   []string
+	description, division      string
+	secretStore, secretKey     string
+	secretField, secretVersion string
+	secretStdin                bool
+	inputs, secretInputs       []string
 }
 
 // ownFlags are the inputs that have a flag of their own: client_id is --client-id. None of
@@ -49,6 +50,8 @@ func (f *inputFlags) register(cmd *cobra.Command) {
 	f.flags.BoolVar(&f.secretStdin, "secret-stdin", false, "read the client secret from standard input; on a terminal, from a prompt")
 	f.flags.StringVar(&f.secretStore, "secret-store", "", "the client secret stays in this secret store, under --secret-key")
 	f.flags.StringVar(&f.secretKey, "secret-key", "", "key of the client secret in --secret-store")
+	f.flags.StringVar(&f.secretField, "secret-field", "", "member of it, when the secret in the store is a JSON object")
+	f.flags.StringVar(&f.secretVersion, "secret-version", "", "version of it; the newest if left out")
 	f.flags.StringArrayVar(&f.inputs, "input", nil, "`KEY=VALUE` sets another input, KEY=@FILE from a file, KEY= removes it; repeatable")
 	f.flags.StringArrayVar(&f.secretInputs, "secret-input", nil, "`KEY` reads another secret input like --secret-stdin, KEY=@FILE reads it from a file, KEY=STORE:KEY refers to a secret store, KEY= removes it; repeatable")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
@@ -160,7 +163,10 @@ func plainInput(def *connector.Definition, assignment string) (string, grantway.
 // nothing tells where one ends and the next begins; a prompt can ask for many.
 func (f *inputFlags) setSecrets(c *cli, def *connector.Definition, inputs grantway.Inputs) error {
 	assignments := slices.Clone(f.secretInputs)
-	switch byKey := f.secretStore != "" && f.secretKey != ""; {
+	byKey := f.secretStore != "" && f.secretKey != ""
+	switch {
+	case !byKey && (f.secretField != "" || f.secretVersion != ""):
+		return usagef("--secret-field and --secret-version go with --secret-store and --secret-key")
 	case !byKey && (f.secretStore != "" || f.secretKey != ""):
 		return usagef("--secret-store and --secret-key go together")
 	case byKey && f.secretStdin:
@@ -197,6 +203,10 @@ func (f *inputFlags) setSecrets(c *cli, def *connector.Definition, inputs grantw
 	}
 	if len(read) > 1 && !terminal(c.in) {
 		return usagef("only one secret can come from standard input; use --secret-input KEY=@FILE, a terminal or secret stores")
+	}
+	if byKey {
+		ref := inputs[clientSecret].Ref
+		ref.Field, ref.Version = f.secretField, f.secretVersion
 	}
 	for _, in := range read {
 		secret, err := c.readSecret(in.Title)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/grantway/grantway/grantwaytest"
 	"github.com/grantway/grantway/internal/store/storetest"
+	"github.com/grantway/grantway/peers/peer"
 )
 
 func TestMain(m *testing.M) {
@@ -59,6 +60,7 @@ func replace() {
 //	as [FILE]                         signs in with the environment in FILE, or as the owner
 //	capture NAME REGEXP               sets NAME to what the group of REGEXP matches in the last output
 //	requests                          prints the token requests since the last time
+//	openbao [put KEY FIELD=VALUE]     starts an OpenBao and sets BAO_URL and BAO_TOKEN, or writes a secret
 //	postgres                          sets POSTGRES to the URL of an empty database
 //
 // When a script ends, neither the hub's log nor its files may hold a secret or a token.
@@ -97,6 +99,17 @@ func TestScripts(t *testing.T) {
 			"requests": command((*scene).requests),
 			"as":       command((*scene).as),
 			"capture":  command((*scene).capture),
+			"openbao": command(func(s *scene, ts *testscript.TestScript, args []string) error {
+				if len(args) == 3 {
+					field, value, _ := strings.Cut(args[2], "=")
+					s.bao.Put(args[1], map[string]string{field: value})
+					return nil
+				}
+				s.bao = peer.OpenBao(s.env.T().(testing.TB))
+				ts.Setenv("BAO_URL", s.bao.URL)
+				ts.Setenv("BAO_TOKEN", s.bao.Token)
+				return nil
+			}),
 			"postgres": command(func(s *scene, ts *testscript.TestScript, _ []string) error {
 				ts.Setenv("POSTGRES", storetest.EmptyPostgres(s.env.T().(testing.TB)))
 				return nil
@@ -120,6 +133,7 @@ type sceneKey struct{}
 type scene struct {
 	env      *testscript.Env
 	provider *grantwaytest.Provider
+	bao      *peer.Bao
 	shown    int    // token requests that were printed already
 	release  func() // ends "provider hold"
 	secrets  []string

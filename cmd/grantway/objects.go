@@ -35,12 +35,20 @@ import (
 //	kind: division
 //	name: emea
 //	description: Europe
+//	---
+//	kind: secret_store
+//	name: bao
+//	type: vault
+//	inputs:
+//	  address: https://bao.example.com:8200
+//	  token: {store: env, key: BAO_TOKEN}
 //
 // The file is read strictly: unknown and repeated keys, anchors, aliases and tags are errors.
 type object struct {
 	kind       string
-	credential grantway.Credential // for kindCredential
-	division   grantway.Division   // for kindDivision
+	credential grantway.Credential  // for kindCredential
+	division   grantway.Division    // for kindDivision
+	store      grantway.SecretStore // for kindStore
 
 	file  string         // "" for the text of an editor
 	lines map[string]int // by JSON pointer, where things stand in the file
@@ -49,17 +57,22 @@ type object struct {
 const (
 	kindCredential = "credential"
 	kindDivision   = "division"
+	kindStore      = "secret_store"
 )
 
 // membersOf are the keys that a document of a kind may have.
 var membersOf = map[string][]string{
 	kindCredential: {"kind", "name", "description", "division", "connector", "inputs"},
 	kindDivision:   {"kind", "name", "description"},
+	kindStore:      {"kind", "name", "type", "description", "inputs"},
 }
 
 func (o object) name() string {
-	if o.kind == kindDivision {
+	switch o.kind {
+	case kindDivision:
 		return o.division.Name
+	case kindStore:
+		return o.store.Name
 	}
 	return o.credential.Name
 }
@@ -227,7 +240,7 @@ func (r *reader) object(body ast.Node) {
 	o := object{kind: text("kind"), file: r.file, lines: r.lines}
 	allowed, known := membersOf[o.kind]
 	if !known {
-		r.wrong(line, "/kind", "must be credential or division")
+		r.wrong(line, "/kind", "must be credential, division or secret_store")
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(members)) {
@@ -239,9 +252,12 @@ func (r *reader) object(body ast.Node) {
 	if name == "" {
 		r.wrong(line, "/name", "is required")
 	}
-	if o.kind == kindDivision {
+	switch o.kind {
+	case kindDivision:
 		o.division = grantway.Division{Name: name, Description: description}
-	} else {
+	case kindStore:
+		o.store = grantway.SecretStore{Name: name, Kind: text("type"), Description: description, Inputs: r.inputs(members["inputs"])}
+	default:
 		o.credential = grantway.Credential{Name: name, Description: description, Division: text("division"), Connector: text("connector"), Inputs: r.inputs(members["inputs"])}
 	}
 	id := o.kind + "/" + strings.ToLower(name)
@@ -337,9 +353,19 @@ func escape(key string) string { return strings.NewReplacer("~", "~0", "/", "~1"
 // stores are not in it, only a comment in their place.
 func appendCredential(b []byte, one grantway.Credential) []byte {
 	b = appendMembers(b, "", "kind", kindCredential, "name", one.Name, "description", one.Description, "division", one.Division, "connector", one.Connector)
+	return appendInputs(b, one.Inputs)
+}
+
+// appendStore is appendCredential for a secret store.
+func appendStore(b []byte, one grantway.SecretStore) []byte {
+	b = appendMembers(b, "", "kind", kindStore, "name", one.Name, "type", one.Kind, "description", one.Description)
+	return appendInputs(b, one.Inputs)
+}
+
+func appendInputs(b []byte, inputs grantway.Inputs) []byte {
 	b = append(b, "inputs:\n"...)
-	for _, key := range slices.Sorted(maps.Keys(one.Inputs)) {
-		switch v := one.Inputs[key]; {
+	for _, key := range slices.Sorted(maps.Keys(inputs)) {
+		switch v := inputs[key]; {
 		case v.Set:
 			b = fmt.Appendf(b, "  # %s is stored in the hub; leaving it out keeps it\n", printable(key))
 		case v.Ref != nil:

@@ -33,11 +33,15 @@ func TestRoles(t *testing.T) {
 		{access.ValidateCredential, yes, yes, no, no, no},
 		{access.UseCredential, yes, yes, no, no, yes},
 		{access.ReadStore, yes, yes, no, yes, no},
+		{access.WriteStore, yes, yes, no, no, no},
 		{access.ReadClient, yes, yes, no, yes, no},
 		{access.WriteClient, yes, yes, no, no, no},
 		{access.WriteDivision, yes, yes, no, no, no},
 		{access.ReadAudit, yes, yes, no, yes, no},
 		{access.RotateKey, yes, no, no, no, no},
+		{access.ReadPerson, yes, yes, no, yes, no},
+		{access.WritePerson, yes, yes, no, no, no},
+		{access.WriteSSO, yes, no, no, no, no},
 	} {
 		for role, want := range map[string]bool{
 			access.Owner: row.owner, access.Administrator: row.administrator, access.Designer: row.designer,

@@ -9,7 +9,7 @@ import (
 type Permission uint8
 
 // The permissions. Those on credentials and clients count in the division of the object;
-// WriteDivision and RotateKey are about the hub and are checked in Everywhere.
+// those on stores, WriteDivision, RotateKey and WriteSSO are about the hub and are checked in Everywhere.
 const (
 	PickCredential     Permission = iota // see that a credential is there, by name, to refer to it
 	ReadStatus                           // see whether a credential works, and when it expires
@@ -19,11 +19,15 @@ const (
 	ValidateCredential                   // make a test request, also with settings that are not saved
 	UseCredential                        // get its tokens
 	ReadStore                            // see which secret stores there are
+	WriteStore                           // add, change, try and delete secret stores
 	ReadClient                           // see OAuth clients
 	WriteClient                          // create, change and delete OAuth clients, make secrets; see MayGrant
 	WriteDivision                        // create and delete divisions
 	ReadAudit                            // see the audit trail and who read tokens
 	RotateKey                            // manage the keys that seal the database
+	ReadPerson                           // see the people who sign in to the console, and their sessions
+	WritePerson                          // invite, change and deactivate people, end their sessions; see MayGrant
+	WriteSSO                             // set where single sign-on goes, and so who may be anybody
 	permissionCount
 )
 
@@ -38,11 +42,15 @@ func (p Permission) String() string {
 		ValidateCredential: "credential.validate",
 		UseCredential:      "credential.use",
 		ReadStore:          "store.read",
+		WriteStore:         "store.write",
 		ReadClient:         "client.read",
 		WriteClient:        "client.write",
 		WriteDivision:      "division.write",
 		ReadAudit:          "audit.read",
 		RotateKey:          "key.rotate",
+		ReadPerson:         "person.read",
+		WritePerson:        "person.write",
+		WriteSSO:           "sso.write",
 	}[p]
 }
 
@@ -100,7 +108,8 @@ next:
 // a newer hub wrote, may do nothing.
 //
 //   - An owner may do all. It alone deletes credentials, which ends what depends on them,
-//     and manages keys, the loss of which loses every secret.
+//     manages keys, the loss of which loses every secret, and says which provider to
+//     believe in single sign-on, which could sign in anybody.
 //   - An administrator runs the place. Because it holds all that designers, auditors and
 //     applications hold, it can make clients of these roles, but no owners.
 //   - A designer builds flows, and so refers to credentials by name. What is behind the
@@ -113,11 +122,11 @@ func permissionsOf(role string) Permissions {
 		return 1<<permissionCount - 1
 	case Administrator:
 		return of(PickCredential, ReadStatus, ReadCredential, WriteCredential, ValidateCredential, UseCredential,
-			ReadStore, ReadClient, WriteClient, WriteDivision, ReadAudit)
+			ReadStore, WriteStore, ReadClient, WriteClient, WriteDivision, ReadAudit, ReadPerson, WritePerson)
 	case Designer:
 		return of(PickCredential)
 	case Auditor:
-		return of(PickCredential, ReadStatus, ReadCredential, ReadStore, ReadClient, ReadAudit)
+		return of(PickCredential, ReadStatus, ReadCredential, ReadStore, ReadClient, ReadAudit, ReadPerson)
 	case Application:
 		return of(PickCredential, ReadStatus, UseCredential)
 	}

@@ -39,6 +39,7 @@ type API struct {
 	Issuer    *issuer.Issuer
 	Audit     *access.Log
 	Divisions *access.Divisions
+	People    *access.People
 	Secrets   *secret.Stores
 	Store     *store.Store
 	Rotate    func(ctx context.Context, who access.Caller) (resealed int, err error) // gives the hub a new data key

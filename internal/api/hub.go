@@ -9,19 +9,6 @@ import (
 	"github.com/grantway/grantway/internal/access"
 )
 
-func (a *API) listStores(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
-	if err := a.Audit.RequireSomewhere(r.Context(), who, access.ReadStore, grantway.Event{Action: access.ReadStore.String()}); err != nil {
-		return nil, err
-	}
-	page := grantway.Page[grantway.SecretStore]{Items: a.Secrets.List()}
-	for i := range page.Items {
-		if err := a.Secrets.Test(r.Context(), page.Items[i].Name); err != nil {
-			page.Items[i].Error = err.Error()
-		}
-	}
-	return page, nil
-}
-
 func (a *API) listClients(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
 	limit, err := limitOf(r)
 	if err != nil {

@@ -148,8 +148,8 @@ func checkSchema(t *testing.T, name string, schema object) {
 	}
 	types := []any{"string", "integer", "boolean", "object", "array"}
 	for member, property := range properties {
-		kind, ref := property.(object)["type"], property.(object)["$ref"]
-		if ref == nil && !slices.Contains(types, kind) {
+		kind, ref, oneOf := property.(object)["type"], property.(object)["$ref"], property.(object)["oneOf"]
+		if ref == nil && oneOf == nil && !slices.Contains(types, kind) {
 			t.Errorf("schema %s: %s has the type %v", name, member, kind)
 		}
 	}

@@ -3,6 +3,7 @@ package api_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -25,11 +26,29 @@ var allowed = map[string]string{
 	"getToken":            "owner administrator application",
 	"invalidateToken":     "owner administrator application",
 	"listSecretStores":    "owner administrator auditor",
+	"createSecretStore":   "owner administrator",
+	"getSecretStore":      "owner administrator auditor",
+	"replaceSecretStore":  "owner administrator",
+	"deleteSecretStore":   "owner administrator",
+	"testSecretStore":     "owner administrator",
 	"listClients":         "owner administrator auditor",
 	"createClient":        "owner administrator",
 	"getClient":           "owner administrator auditor",
 	"deleteClient":        "owner administrator",
 	"resetClientSecret":   "owner administrator",
+	"listPeople":          "owner administrator auditor",
+	"invitePerson":        "owner administrator",
+	"getPerson":           "owner administrator auditor",
+	"updatePerson":        "owner administrator",
+	"renewLink":           "owner administrator",
+	"activatePerson":      "owner administrator",
+	"deactivatePerson":    "owner administrator",
+	"listSessions":        "owner administrator auditor",
+	"endSessions":         "owner administrator",
+	"endSession":          "owner administrator",
+	"getSingleSignOn":     "owner administrator auditor",
+	"setSingleSignOn":     "owner",
+	"deleteSingleSignOn":  "owner",
 	"listDivisions":       "owner administrator designer auditor application",
 	"createDivision":      "owner administrator",
 	"deleteDivision":      "owner administrator",
@@ -100,7 +119,7 @@ func TestRoles(t *testing.T) {
 // of its own called name.
 func (h *hub) request(t *testing.T, route api.Route, name string) (path string, body any) {
 	t.Helper()
-	id := ""
+	id, session := "", ""
 	switch {
 	case strings.HasPrefix(route.Path, "/v1/credentials/{name}"):
 		h.save(t, h.credential(name, nil))
@@ -110,6 +129,17 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 			t.Fatal(err)
 		}
 		id = client.ID
+	case strings.HasPrefix(route.Path, "/v1/secret-stores/{name}"):
+		h.owner.do(t, "POST", "/v1/secret-stores", storeBody(name)).want(t, http.StatusCreated)
+	case strings.HasPrefix(route.Path, "/v1/people/{id}"):
+		var invited grantway.Invitation
+		h.owner.do(t, "POST", "/v1/people", object{"email": name + "@example.com", "roles": []object{{"role": "designer"}}}).want(t, http.StatusCreated).into(t, &invited)
+		id = invited.Person.ID
+		if strings.Contains(route.Path, "{session}") {
+			session = h.accept(t, invited)
+		}
+	case route.Path == "/v1/sso" && route.Method != "PUT":
+		h.owner.do(t, "PUT", "/v1/sso", singleSignOn).want(t, http.StatusOK)
 	case strings.HasPrefix(route.Path, "/v1/divisions/{name}"):
 		h.owner.do(t, "POST", "/v1/divisions", object{"name": name}).want(t, http.StatusCreated)
 	}
@@ -118,10 +148,37 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 		body = h.credential(name, nil)
 	case "changeCredential":
 		body = object{"description": "changed"}
+	case "createSecretStore", "replaceSecretStore":
+		body = storeBody(name)
 	case "createClient":
 		body = object{"name": name, "roles": []object{{"role": "application", "division": "home"}}}
+	case "invitePerson":
+		body = object{"email": name + "@example.com", "roles": []object{{"role": "designer"}}}
+	case "updatePerson":
+		body = object{"roles": []object{{"role": "auditor"}}}
+	case "setSingleSignOn":
+		body = singleSignOn
 	case "createDivision":
 		body = object{"name": name}
 	}
-	return strings.NewReplacer("{name}", name, "{id}", id).Replace(route.Path), body
+	return strings.NewReplacer("{name}", name, "{id}", id, "{session}", session).Replace(route.Path), body
+}
+
+var singleSignOn = object{"name": "Contoso", "issuer": "https://login.example.com", "client_id": "hub"}
+
+// accept takes an invitation up as its person does in a browser, and returns the session's id.
+func (h *hub) accept(t *testing.T, invited grantway.Invitation) (session string) {
+	t.Helper()
+	password := "correct horse battery staple"
+	resp, err := http.PostForm(invited.Link, url.Values{"name": {"Ann"}, "password": {password}, "repeat": {password}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	var sessions grantway.Page[grantway.Session]
+	h.owner.do(t, "GET", "/v1/people/"+invited.Person.ID+"/sessions", nil).want(t, http.StatusOK).into(t, &sessions)
+	if len(sessions.Items) != 1 {
+		t.Fatalf("%d sessions after HTTP %d, want 1", len(sessions.Items), resp.StatusCode)
+	}
+	return sessions.Items[0].ID
 }

@@ -21,6 +21,11 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/credentials/{name}/token/invalidate", name: "invalidateToken", tag: "Tokens", summary: "Forget a token that an API refused, by its fingerprint; without one, renew now", in: invalidation{}, optional: true, status: 204, handle: a.invalidate},
 
 		{method: "GET", path: "/v1/secret-stores", name: "listSecretStores", tag: "Secret stores", summary: "List the places external secrets come from", status: 200, out: grantway.Page[grantway.SecretStore]{}, handle: a.listStores},
+		{method: "POST", path: "/v1/secret-stores", name: "createSecretStore", tag: "Secret stores", summary: "Add a secret store", in: grantway.SecretStore{}, status: 201, out: grantway.SecretStore{}, handle: a.createStore},
+		{method: "GET", path: "/v1/secret-stores/{name}", name: "getSecretStore", tag: "Secret stores", summary: "Read a secret store's settings, without its secrets, and who refers to it", status: 200, out: grantway.SecretStore{}, handle: a.getStore},
+		{method: "PUT", path: "/v1/secret-stores/{name}", name: "replaceSecretStore", tag: "Secret stores", summary: "Replace a secret store's settings; secrets that are left out are kept", in: grantway.SecretStore{}, status: 200, out: grantway.SecretStore{}, handle: a.replaceStore},
+		{method: "DELETE", path: "/v1/secret-stores/{name}", name: "deleteSecretStore", tag: "Secret stores", summary: "Delete a secret store; refused while credentials refer to it", status: 204, handle: a.deleteStore},
+		{method: "POST", path: "/v1/secret-stores/{name}/test", name: "testSecretStore", tag: "Secret stores", summary: "Try to reach, sign in and read; with a key, that one", in: grantway.SecretRef{}, status: 200, out: grantway.Report{}, handle: a.testStore},
 
 		{method: "GET", path: "/v1/clients", name: "listClients", tag: "OAuth clients", summary: "List the clients of this hub", query: "limit cursor", status: 200, out: grantway.Page[grantway.OAuthClient]{}, handle: a.listClients},
 		{method: "POST", path: "/v1/clients", name: "createClient", tag: "OAuth clients", summary: "Register a client; the answer holds its secret, once", in: grantway.OAuthClient{}, status: 201, out: grantway.OAuthClient{}, handle: a.createClient},
@@ -31,6 +36,21 @@ func (a *API) routes() []route {
 		{method: "GET", path: "/v1/divisions", name: "listDivisions", tag: "Divisions", summary: "List divisions", status: 200, out: grantway.Page[grantway.Division]{}, handle: a.listDivisions},
 		{method: "POST", path: "/v1/divisions", name: "createDivision", tag: "Divisions", summary: "Add a division", in: grantway.Division{}, status: 201, out: grantway.Division{}, handle: a.createDivision},
 		{method: "DELETE", path: "/v1/divisions/{name}", name: "deleteDivision", tag: "Divisions", summary: "Delete an empty division", status: 204, handle: a.deleteDivision},
+
+		{method: "GET", path: "/v1/people", name: "listPeople", tag: "People", summary: "List the people who sign in to the console", query: "limit cursor", status: 200, out: grantway.Page[grantway.Person]{}, handle: a.listPeople},
+		{method: "POST", path: "/v1/people", name: "invitePerson", tag: "People", summary: "Add a person and make a link to choose a password with, once", in: grantway.Person{}, status: 201, out: grantway.Invitation{}, handle: a.invitePerson},
+		{method: "GET", path: "/v1/people/{id}", name: "getPerson", tag: "People", summary: "Read a person, by id or email", status: 200, out: grantway.Person{}, handle: a.getPerson},
+		{method: "PUT", path: "/v1/people/{id}", name: "updatePerson", tag: "People", summary: "Change the name and the roles of a person; sessions follow within a second", in: grantway.Person{}, status: 200, out: grantway.Person{}, handle: a.updatePerson},
+		{method: "POST", path: "/v1/people/{id}/link", name: "renewLink", tag: "People", summary: "Make another link to choose a password with; older ones stop working", status: 200, out: grantway.Invitation{}, handle: a.renewLink},
+		{method: "POST", path: "/v1/people/{id}/activate", name: "activatePerson", tag: "People", summary: "Let a person in again", status: 200, out: grantway.Person{}, handle: a.activatePerson},
+		{method: "POST", path: "/v1/people/{id}/deactivate", name: "deactivatePerson", tag: "People", summary: "Keep a person out, and end all sessions of the person", status: 200, out: grantway.Person{}, handle: a.deactivatePerson},
+		{method: "GET", path: "/v1/people/{id}/sessions", name: "listSessions", tag: "People", summary: "List the browsers in which a person is signed in", status: 200, out: grantway.Page[grantway.Session]{}, handle: a.listSessions},
+		{method: "DELETE", path: "/v1/people/{id}/sessions", name: "endSessions", tag: "People", summary: "End all sessions of a person", status: 204, handle: a.endSession},
+		{method: "DELETE", path: "/v1/people/{id}/sessions/{session}", name: "endSession", tag: "People", summary: "End one session of a person", status: 204, handle: a.endSession},
+
+		{method: "GET", path: "/v1/sso", name: "getSingleSignOn", tag: "Single sign-on", summary: "Read the settings of single sign-on, without the secret", status: 200, out: grantway.SingleSignOn{}, handle: a.getSSO},
+		{method: "PUT", path: "/v1/sso", name: "setSingleSignOn", tag: "Single sign-on", summary: "Replace the settings of single sign-on; a secret that is left out is kept", in: grantway.SingleSignOn{}, status: 200, out: grantway.SingleSignOn{}, handle: a.setSSO},
+		{method: "DELETE", path: "/v1/sso", name: "deleteSingleSignOn", tag: "Single sign-on", summary: "End single sign-on", status: 204, handle: a.deleteSSO},
 
 		{method: "GET", path: "/v1/audit", name: "listEvents", tag: "Audit", summary: "Read the audit trail, newest first", query: "limit cursor action caller object outcome since until", status: 200, out: grantway.Page[grantway.Event]{}, handle: a.listEvents},
 

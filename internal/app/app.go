@@ -24,6 +24,7 @@ import (
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/api"
 	"github.com/grantway/grantway/internal/broker"
+	"github.com/grantway/grantway/internal/console"
 	"github.com/grantway/grantway/internal/demo"
 	"github.com/grantway/grantway/internal/issuer"
 	"github.com/grantway/grantway/internal/outbound"
@@ -87,8 +88,14 @@ func (a *App) setup(ctx context.Context) error {
 	a.onStop = append(a.onStop, func(context.Context) error { sealer.Close(); return nil })
 
 	guard := outbound.New(outbound.Options{AllowNetworks: o.AllowNetworks, RootCAs: o.RootCAs})
-	secrets := secret.New(secret.Env{Reserved: o.reservedVariable}, secret.Files{Dir: o.SecretFiles, Reserved: o.reservedFiles()})
 	audit := access.NewLog(db, a.log)
+	secrets, err := secret.New(ctx, secret.Options{
+		Store: db, Sealer: sealer, Audit: audit, Outbound: guard, BuiltIn: []secret.Store{secret.Env{Reserved: o.reservedVariable}, secret.Files{Dir: o.SecretFiles, Reserved: o.reservedFiles()}},
+		Users: broker.StoreUsers, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
 	reads := access.NewReads(db, a.log)
 	proxies := trustedProxies(o.TrustedProxies)
 
@@ -96,37 +103,54 @@ func (a *App) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	people, err := access.NewPeople(ctx, access.PeopleOptions{
+		Store: db, Sealer: sealer, Audit: audit, URL: a.URL, HTTP: guard.Client(0), Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
 	credentials := broker.New(broker.Options{
-		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Tracer: traces.tracer, Log: a.log,
+		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Tracer: traces.tracer, Log: a.log, Version: o.Version,
 	})
 
 	divisions := access.NewDivisions(db, audit)
-	divisions.Contents = func(ctx context.Context, tx *store.Tx, division string) ([]string, error) {
-		inside, err := credentials.Contents(ctx, tx, division)
-		if err != nil {
-			return nil, err
-		}
-		held, err := tokens.Contents(ctx, tx, division)
-		return append(inside, held...), err
-	}
+	divisions.Contents = contents(credentials.Contents, tokens.Contents, people.Contents)
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials)
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials, people)
+	rotateKey := func(ctx context.Context, who access.Caller) (int, error) {
+		return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal, secrets.Reseal, people.Reseal)
+	}
+	started := time.Now().UTC().Truncate(time.Second)
 	rest := &api.API{
-		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: divisions, Secrets: secrets, Store: db,
-		Rotate: func(ctx context.Context, who access.Caller) (int, error) {
-			return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal)
-		},
+		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: divisions, People: people, Secrets: secrets, Store: db,
+		Rotate:  rotateKey,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Version: o.Version, URL: a.URL, Started: time.Now().UTC().Truncate(time.Second), Log: a.log,
+		Version: o.Version, URL: a.URL, Started: started, Log: a.log,
+	}
+	pages, err := console.New(console.Options{
+		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Store: db, Sealer: sealer,
+		Settings: a.settings(), URL: a.URL, Origin: a.origin, Rotate: rotateKey,
+		Version: o.Version, Started: started, Log: a.log,
+	})
+	if err != nil {
+		return err
 	}
 	signIn, doors := tokens.Handler(), rest.Handler()
+	mux := http.NewServeMux()
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs.css"} {
+		mux.Handle(path, doors)
+	}
+	mux.Handle("/", pages.Handler(doors))
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // a second mux would cost every token read
-		if r.URL.Path == "/oauth/token" {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/v1/"):
+			doors.ServeHTTP(w, r)
+		case r.URL.Path == "/oauth/token":
 			signIn.ServeHTTP(w, r)
-			return
+		default:
+			mux.ServeHTTP(w, r)
 		}
-		doors.ServeHTTP(w, r)
 	})
 	a.server = &http.Server{
 		Handler:        traces.handler(handler),
@@ -139,12 +163,13 @@ func (a *App) setup(ctx context.Context) error {
 	a.start = []func(context.Context) error{
 		db.Start,
 		tokens.Start,
-		func(context.Context) error { audit.Start(); reads.Start(); return nil },
+		people.Start,
+		func(context.Context) error { audit.Start(); reads.Start(); secrets.Start(); return nil },
 		credentials.Start,
-		func(ctx context.Context) error { return a.welcome(ctx, tokens) },
+		func(ctx context.Context) error { return a.welcome(ctx, tokens, people) },
 		func(ctx context.Context) error { return a.startDemo(ctx, credentials) },
 	}
-	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, reads.Stop, credentials.Stop)
+	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, people.Stop, reads.Stop, secrets.Stop, credentials.Stop)
 	return nil
 }
 

@@ -27,8 +27,16 @@ type Owner struct {
 }
 
 // welcome makes the owner client of a new hub and writes owner.json. Later starts only
-// correct the address in it.
-func (a *App) welcome(ctx context.Context, tokens *issuer.Issuer) error {
+// correct the address in it. As long as there is nobody, each start also logs a link with
+// which the first person makes an account.
+func (a *App) welcome(ctx context.Context, tokens *issuer.Issuer, people *access.People) error {
+	link, nobody, err := people.SetupLink(ctx)
+	if err != nil {
+		return fmt.Errorf("set-up link: %w", err)
+	}
+	if nobody {
+		a.log.Warn("nobody can sign in to the console yet; open this link once, within 24 hours, to make the owner account", "link", link)
+	}
 	path := filepath.Join(a.o.Data, "owner.json")
 	created, err := tokens.EnsureOwner(ctx, func(c grantway.OAuthClient) error {
 		return writeOwner(path, Owner{a.localURL(), c.ID, c.Secret})

@@ -20,9 +20,10 @@ var floors = [][]string{
 	{"."},
 	{"connector"},
 	{"internal/seal", "internal/outbound", "internal/store"}, // seal keeps its keyset in store: see exceptions
-	{"internal/access", "internal/secret", "internal/demo"},
+	{"internal/access", "internal/demo"},
+	{"internal/secret"},
 	{"internal/broker", "internal/issuer"},
-	{"internal/api"},
+	{"internal/api", "internal/console"},
 	{"internal/app"},
 	{"grantwaytest"},
 	{"cmd/grantway"},

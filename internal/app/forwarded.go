@@ -56,3 +56,12 @@ func peerOf(r *http.Request) (netip.Addr, bool) {
 	addr, err := netip.ParseAddr(host)
 	return addr.Unmap(), err == nil
 }
+
+// origin says where a request comes from, and whether it came over TLS.
+func (a *App) origin(r *http.Request) (from netip.Addr, secure bool) {
+	from, secure, ok := trustedProxies(a.o.TrustedProxies).forwarded(r)
+	if !ok {
+		from, _ = peerOf(r)
+	}
+	return from, secure || r.TLS != nil || strings.HasPrefix(a.o.ExternalURL, "https://")
+}

@@ -40,6 +40,7 @@ type Options struct {
 	Outbound *outbound.Guard
 	Tracer   trace.Tracer // of token requests
 	Log      *slog.Logger
+	Version  string // of this program, for the list of replicas
 }
 
 // Broker keeps credentials and their tokens. Safe for concurrent use.
@@ -88,10 +89,14 @@ func (b *Broker) Start(ctx context.Context) error {
 	if err := b.heads.load(ctx, b.Store); err != nil {
 		return err
 	}
+	if err := b.fillWords(ctx); err != nil {
+		return err
+	}
 	running, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	b.background.Go(func() { b.sweep(running) })
 	b.background.Go(func() { b.watch(running) })
+	b.background.Go(func() { b.present(running) })
 	return nil
 }
 
@@ -223,6 +228,9 @@ func (b *Broker) purge(ctx context.Context, now time.Time) error {
 	return b.Store.Write(ctx, func(tx *store.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM token WHERE expires_at < $1 AND lease_until < $1 AND retry_at < $1`, now.UnixMilli()); err != nil {
 			return fmt.Errorf("delete expired tokens: %w", err)
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM token_fetch WHERE minute < $1`, now.Add(-historyKeep).Unix()/60); err != nil {
+			return fmt.Errorf("delete old counts of token requests: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM idempotency WHERE created_at < $1`, now.Add(-idempotencyLife).UnixMilli()); err != nil {
 			return fmt.Errorf("delete old idempotency keys: %w", err)

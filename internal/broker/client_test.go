@@ -40,9 +40,15 @@ func newBroker(t *testing.T, s *store.Store) *broker.Broker {
 	}
 	t.Cleanup(sealer.Close)
 	quiet := slog.New(slog.DiscardHandler)
+	audit := access.NewLog(s, quiet)
+	guard := outbound.New(outbound.Options{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	secrets, err := secret.New(t.Context(), secret.Options{Store: s, Sealer: sealer, Audit: audit, Outbound: guard, BuiltIn: []secret.Store{secret.Env{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := broker.New(broker.Options{
-		Store: s, Sealer: sealer, Secrets: secret.New(secret.Env{}), Audit: access.NewLog(s, quiet), Reads: access.NewReads(s, quiet),
-		Outbound: outbound.New(outbound.Options{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
+		Store: s, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: access.NewReads(s, quiet),
+		Outbound: guard,
 		Tracer:   noop.NewTracerProvider().Tracer(""),
 	})
 	if err := b.Start(t.Context()); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/grantway/grantway/grant"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/seal"
+	"github.com/grantway/grantway/internal/secret"
 	"github.com/grantway/grantway/internal/store"
 )
 
@@ -74,12 +75,20 @@ func (b *Broker) save(ctx context.Context, who access.Caller, c grantway.Credent
 				return err
 			}
 		}
+		for _, name := range d.stores() {
+			if err := b.Secrets.Refer(ctx, tx, name); err != nil {
+				return err
+			}
+		}
 		if d.old == nil {
 			err = b.insert(ctx, tx, d, now)
 		} else {
 			err = b.update(ctx, tx, d, now)
 		}
 		if err != nil {
+			return err
+		}
+		if err := b.writeWords(ctx, tx, d.Credential); err != nil {
 			return err
 		}
 		if idem != "" {
@@ -199,7 +208,7 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 		external = true
 		if !slices.Contains(b.Secrets.Names(), v.Ref.Store) {
 			wrong("/inputs/"+key+"/store", "%s; the stores are %s", thereIsNo("secret store", v.Ref.Store), strings.Join(b.Secrets.Names(), ", "))
-		} else if _, err := b.Secrets.Resolve(ctx, *v.Ref); err != nil {
+		} else if _, err := b.Secrets.Renew(ctx, *v.Ref, time.Second); err != nil {
 			warnings = append(warnings, grantway.Field{Pointer: "/inputs/" + key, Detail: err.Error()})
 		}
 	}
@@ -271,6 +280,19 @@ func (d *draft) changed() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// stores names the secret stores that d refers to, in order, so that two who save do not wait
+// for each other.
+func (d *draft) stores() []string {
+	var names []string
+	for _, v := range d.Inputs {
+		if v.Ref != nil {
+			names = append(names, v.Ref.Store)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (b *Broker) insert(ctx context.Context, tx *store.Tx, d *draft, now time.Time) error {
@@ -590,21 +612,26 @@ func (b *Broker) references(ctx context.Context, q querier, id string) (users []
 	return users, rows.Err()
 }
 
-// Contents names the credentials that are in a division; see access.Divisions.
-func (b *Broker) Contents(ctx context.Context, tx *store.Tx, division string) (names []string, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT name FROM credential WHERE division = $1 ORDER BY name_key LIMIT 10`, division)
+// StoreUsers names the credentials that refer to a secret store, the first few: it is
+// secret.Options.Users.
+func StoreUsers(ctx context.Context, q secret.Querier, name string) (users []string, err error) {
+	// The JSON of a reference is ours, and names of stores need no escapes. A name with "_",
+	// which LIKE takes for any character, finds too many: hence the second look.
+	rows, err := q.QueryContext(ctx, `SELECT name, inputs FROM credential WHERE inputs LIKE '%"store":"' || $1 || '"%' ORDER BY name_key`, name)
 	if err != nil {
-		return nil, fmt.Errorf("contents of division %s: %w", division, err)
+		return nil, fmt.Errorf("look for users of secret store %s: %w", name, err)
 	}
 	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, fmt.Errorf("contents of division %s: %w", division, err)
+	for rows.Next() && len(users) < 20 {
+		var credential, text string
+		if err := rows.Scan(&credential, &text); err != nil {
+			return nil, fmt.Errorf("look for users of secret store %s: %w", name, err)
 		}
-		names = append(names, "credential "+name)
+		if strings.Contains(text, `"store":"`+name+`"`) {
+			users = append(users, "credential "+credential)
+		}
 	}
-	return names, rows.Err()
+	return users, rows.Err()
 }
 
 // querier is a transaction, or the read pool.

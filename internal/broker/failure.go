@@ -13,6 +13,7 @@ import (
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/grant"
 	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/secret"
 	"github.com/grantway/grantway/internal/store"
 	"github.com/grantway/grantway/tokencache"
 )
@@ -69,7 +70,7 @@ func describe(err error, now time.Time) (f grantway.Failure, retry time.Time) {
 	var e *grant.Error
 	switch {
 	case errors.As(err, new(*secretError)):
-		f.Hint, retry = "Create the key in the secret store, or correct its name.", now
+		f.Hint, retry = secret.Hint(err), now
 	case errors.As(err, &e):
 		f.Stage, f.Code, f.Message, f.Hint = string(e.Stage), e.Code, e.Error(), hint(e, nil)
 		switch {

@@ -210,7 +210,7 @@ func (b *Broker) storeToken(ctx context.Context, h *head, l *lending, t *grant.T
 			l.key, h.id, plain, t.Fingerprint(), t.ExpiresAt.UnixMilli()); err != nil {
 			return err
 		}
-		return b.noteSuccess(ctx, tx, h, now)
+		return errors.Join(b.noteSuccess(ctx, tx, h, now), b.noteFetch(ctx, tx, h, "", now))
 	})
 	b.stored(h, err)
 }
@@ -233,8 +233,8 @@ func (b *Broker) storeFailure(ctx context.Context, h *head, l *lending, cause er
 			l.key, string(shared), retry.UnixMilli(), l.holder, now.UnixMilli()); err != nil {
 			return err
 		}
-		if !blames(h, l, cause) {
-			return nil
+		if err := b.noteFetch(ctx, tx, h, string(shown), now); err != nil || !blames(h, l, cause) {
+			return err
 		}
 		return b.noteFailure(ctx, tx, h, string(shown), retry)
 	})

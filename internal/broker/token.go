@@ -236,7 +236,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 	began := time.Now()
 	ctx, span := b.Tracer.Start(ctx, "fetch token", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("credential", h.name)))
 	defer span.End()
-	t, promote, err := b.ask(ctx, h, lease.values)
+	t, promote, err := b.ask(ctx, h, rec, key.variant, lease.values)
 	stored := context.WithoutCancel(ctx) // an outcome is of use to others after a stop
 	share := func(f func()) { f() }
 	if lease.holder == "" { // the database may be away still, and nobody should wait for it
@@ -254,7 +254,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 		return nil, err
 	}
 	if promote {
-		if renewed, err := b.promote(stored, h); err != nil {
+		if renewed, err := b.promote(stored, access.Hub(), h); err != nil {
 			b.Log.Error("the next client secret works, but was not promoted", "credential", h.name, "error", err)
 		} else {
 			key.version = renewed.version
@@ -291,12 +291,19 @@ func (b *Broker) recordOf(ctx context.Context, h *head) (*record, error) {
 	return r, nil
 }
 
-// ask makes the token request. When the provider refuses the client, the next secret is
-// tried; promote says that it works.
-func (b *Broker) ask(ctx context.Context, h *head, values connector.Values) (t *grant.Token, promote bool, err error) {
+// ask makes the token request. When the provider refuses the client, secrets in secret
+// stores are read again, and if they are others by now, tried; then the next secret is;
+// promote says that it works.
+func (b *Broker) ask(ctx context.Context, h *head, rec *record, variant string, values connector.Values) (t *grant.Token, promote bool, err error) {
 	t, err = b.askOnce(ctx, h, values)
-	var refused *grant.Error
-	if !errors.As(err, &refused) || refused.Code != "invalid_client" {
+	if refusesClient(err) && rec.external() {
+		renewed, readErr := b.valuesWithin(ctx, h.id, rec, variant, 0)
+		if readErr == nil && digestOf(renewed) != digestOf(values) {
+			values = renewed
+			t, err = b.askOnce(ctx, h, values)
+		}
+	}
+	if !refusesClient(err) {
 		return t, false, err
 	}
 	if next := values.Secrets["next_client_secret"]; next != "" {
@@ -309,6 +316,11 @@ func (b *Broker) ask(ctx context.Context, h *head, values connector.Values) (t *
 	}
 	h.refused.Store(new(digestOf(values)))
 	return nil, false, err
+}
+
+func refusesClient(err error) bool {
+	var refused *grant.Error
+	return errors.As(err, &refused) && refused.Code == "invalid_client"
 }
 
 // digestOf tells whether secrets are still the same. It stays in memory.
@@ -327,7 +339,7 @@ func (b *Broker) rotated(ctx context.Context, h *head, variant string) bool {
 	if refused == nil || rec == nil || !rec.external() {
 		return false
 	}
-	values, err := b.values(ctx, h.id, rec, variant)
+	values, err := b.valuesWithin(ctx, h.id, rec, variant, time.Second)
 	return err == nil && digestOf(values) != *refused && h.refused.CompareAndSwap(refused, nil)
 }
 
@@ -376,13 +388,19 @@ func (b *Broker) open(ctx context.Context, h *head, rec *record, variant string)
 
 // values opens and resolves the secrets of a credential and applies what a Ref overrides.
 func (b *Broker) values(ctx context.Context, id string, rec *record, variant string) (connector.Values, error) {
+	return b.valuesWithin(ctx, id, rec, variant, -1)
+}
+
+// valuesWithin is values with secrets that were read from their stores at most age ago; a
+// negative age is each store's own time to live.
+func (b *Broker) valuesWithin(ctx context.Context, id string, rec *record, variant string, age time.Duration) (connector.Values, error) {
 	v := connector.Values{Plain: make(map[string]grantway.Value, len(rec.inputs)), Secrets: map[string]grant.Secret{}}
 	for key, value := range rec.inputs {
 		v.Plain[key] = value
 		if value.Ref == nil {
 			continue
 		}
-		resolved, err := b.Secrets.Resolve(ctx, *value.Ref)
+		resolved, err := b.Secrets.Renew(ctx, *value.Ref, age)
 		if err != nil && key != "next_client_secret" {
 			return v, &secretError{key, err}
 		}
@@ -411,7 +429,7 @@ func (b *Broker) values(ctx context.Context, id string, rec *record, variant str
 }
 
 // promote makes the next client secret the current one.
-func (b *Broker) promote(ctx context.Context, h *head) (*head, error) {
+func (b *Broker) promote(ctx context.Context, who access.Caller, h *head) (*head, error) {
 	c, rec, err := b.read(ctx, h.id)
 	if err != nil {
 		return nil, err
@@ -429,7 +447,7 @@ func (b *Broker) promote(ctx context.Context, h *head) (*head, error) {
 	}
 	c.Inputs["next_client_secret"] = grantway.Value{}
 	delete(c.Inputs, "client_secret_expires_at") // that was the old one's
-	if _, err := b.Save(ctx, access.Hub(), c); err != nil {
+	if _, err := b.Save(ctx, who, c); err != nil {
 		return nil, err
 	}
 	if renewed := b.heads.get(h.id); renewed != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/grant"
 	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/secret"
 	"github.com/grantway/grantway/internal/store"
 )
 
@@ -147,17 +148,20 @@ func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 		if ref == nil {
 			continue
 		}
-		resolved, err := v.b.Secrets.Resolve(ctx, *ref)
+		resolved, err := v.b.Secrets.Renew(ctx, *ref, 0)
 		if err != nil && key == "next_client_secret" { // not needed yet
 			warnings = append(warnings, fmt.Sprintf("%s: %v.", key, err))
 			continue
 		}
 		if err != nil {
-			v.step("secret", stepFailed, began, fmt.Sprintf("%s: %v.", key, err), "Create the key in the secret store, or correct its name.")
+			v.step("secret", stepFailed, began, fmt.Sprintf("%s: %v.", key, err), secret.Hint(err))
 			return values, false
 		}
 		values.Secrets[key] = resolved
-		from = append(from, fmt.Sprintf("%s from %s/%s", key, ref.Store, ref.Key))
+		if trouble := v.b.Secrets.Away(ref.Store); trouble != "" {
+			warnings = append(warnings, "It was in memory: "+trouble+". Token requests work until the store's hard limit.")
+		}
+		from = append(from, fmt.Sprintf("%s from %s/%s", key, ref.Store, v.b.Secrets.Spelling(*ref)))
 	}
 	if values.Plain["dpop"].Text == "true" && values.Secrets["dpop_key"] == "" {
 		key, err := newDPoPKey()
@@ -171,7 +175,7 @@ func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 	if from != nil {
 		message = "Read " + strings.Join(from, ", ") + "."
 	}
-	if secret := string(values.Secrets["client_secret"]); strings.TrimSpace(secret) != secret {
+	if text := string(values.Secrets["client_secret"]); strings.TrimSpace(text) != text {
 		warnings = append(warnings, "The client secret begins or ends with a space or a line break, which is usually an accident of copying.")
 	}
 	result := stepOK

@@ -22,14 +22,14 @@ func (Env) Describe() grantway.SecretStore {
 // Read implements Store. Versions do not exist here.
 func (e Env) Read(_ context.Context, key, _ string) ([]byte, error) {
 	if e.Reserved != nil && e.Reserved(key) {
-		return nil, grantway.Errorf(grantway.NotFound, "secret store env: %s belongs to the hub itself and is not readable as a secret", key)
+		return nil, fault("env", missing, nil, "%s belongs to the hub itself and is not readable as a secret", key)
 	}
 	value, ok := os.LookupEnv(key)
 	if !ok {
-		return nil, notFound("env", key)
+		return nil, notFound("env", key, key)
 	}
 	return []byte(value), nil
 }
 
-// Test implements Store.
-func (Env) Test(context.Context) error { return nil }
+// SignIn implements Store.
+func (Env) SignIn(context.Context) error { return nil }

@@ -32,31 +32,31 @@ func (f Files) Describe() grantway.SecretStore {
 func (f Files) Read(_ context.Context, key, _ string) ([]byte, error) {
 	root, err := os.OpenRoot(f.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notFound("file", key)
+		return nil, notFound("file", key, key)
 	}
 	if err != nil {
-		return nil, unavailable("file", "directory "+f.Dir+" cannot be opened", err)
+		return nil, fault("file", unreachable, err, "directory %s cannot be opened", f.Dir)
 	}
 	defer root.Close()
 	file, err := root.Open(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notFound("file", key)
+		return nil, notFound("file", key, key)
 	}
 	if err != nil {
-		return nil, unavailable("file", "key "+key+" cannot be opened below "+f.Dir, err)
+		return nil, fault("file", denied, err, "key %s cannot be opened below %s", key, f.Dir)
 	}
 	defer file.Close()
 	if reserved, err := f.reserved(file); err != nil {
-		return nil, unavailable("file", "key "+key+" cannot be read", err)
+		return nil, fault("file", denied, err, "key %s cannot be read", key)
 	} else if reserved {
-		return nil, grantway.Errorf(grantway.NotFound, "secret store file: key %s belongs to the hub itself and is not readable as a secret", key)
+		return nil, fault("file", missing, nil, "key %s belongs to the hub itself and is not readable as a secret", key)
 	}
 	value, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
-		return nil, unavailable("file", "key "+key+" cannot be read", err)
+		return nil, fault("file", denied, err, "key %s cannot be read", key)
 	}
 	if len(value) > maxFile {
-		return nil, grantway.Errorf(grantway.Unavailable, "secret store file: key %s is larger than %d KiB", key, maxFile>>10)
+		return nil, fault("file", denied, nil, "key %s is larger than %d KiB", key, maxFile>>10)
 	}
 	return value, nil
 }
@@ -74,11 +74,11 @@ func (f Files) reserved(file *os.File) (bool, error) {
 	return false, nil
 }
 
-// Test implements Store.
-func (f Files) Test(context.Context) error {
+// SignIn implements Store.
+func (f Files) SignIn(context.Context) error {
 	root, err := os.OpenRoot(f.Dir)
 	if err != nil {
-		return unavailable("file", "directory "+f.Dir+" cannot be opened", err)
+		return fault("file", unreachable, err, "directory %s cannot be opened", f.Dir)
 	}
 	return root.Close()
 }

@@ -1,13 +1,21 @@
 // Package secret resolves references to external secrets. A reference names a store, a
 // key in it and perhaps a member of the value; the value itself never enters our database.
 //
-// Stores are read at every use: the environment does not change, and a mounted file costs
-// less than a cache of it would, which could be stale.
+// The stores "env" and "file" are always there and are read at every use: the environment
+// does not change, and a mounted file costs less than a cache of it would, which could be
+// stale. All others are data of the hub, and reached over the network. What they answer is
+// kept in memory:
+//
+//	read ──▶ fresh ──time to live──▶ read again at the next use ──store is away──▶ still used
+//	                                                               until the hard limit
+//
+// A store that says that a key is gone, or not ours to read, is believed at once.
 package secret
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,105 +27,134 @@ import (
 type Store interface {
 	// Describe tells people what the store is.
 	Describe() grantway.SecretStore
-	// Read returns the value under key. A key that is not there is a *grantway.Error with
-	// code NotFound; any other fault has code Unavailable and names the store.
+	// Read returns the value under key. The error is a *grantway.Error made by fault, which
+	// names the store and says what is wrong.
 	Read(ctx context.Context, key, version string) ([]byte, error)
-	// Test proves that the store can be read at all.
-	Test(ctx context.Context) error
+	// SignIn proves that the store can be reached and lets us in.
+	SignIn(ctx context.Context) error
 }
 
-// Stores holds the configured stores by name. It does not change after New.
-type Stores struct {
-	byName map[string]Store
-	names  []string
+// reason classes what can go wrong with a store.
+type reason int
+
+const (
+	unreachable reason = iota // no connection, or an answer that makes no sense
+	sealed                    // a Vault that was not unsealed
+	throttled                 // too many requests
+	refused                   // the store does not accept our sign-in
+	denied                    // signed in, but not allowed to read this key
+	missing                   // no such key, field or version
+	deleted                   // the key or version was there
+	unusable                  // it is there, and is not what the reference says
+)
+
+// away says whether the fault is of the way to the secret, and not an answer about it. Then
+// a value that was read before is still good.
+func (r reason) away() bool { return r <= refused }
+
+// trouble is the cause inside an error of a store.
+type trouble struct {
+	reason reason
+	err    error
 }
 
-// New returns the given stores under their names.
-func New(stores ...Store) *Stores {
-	s := &Stores{byName: make(map[string]Store)}
-	for _, store := range stores {
-		name := store.Describe().Name
-		s.byName[name] = store
-		s.names = append(s.names, name)
+func (t *trouble) Error() string {
+	if t.err == nil {
+		return "secret store"
 	}
-	slices.Sort(s.names)
-	return s
+	return t.err.Error()
+}
+func (t *trouble) Unwrap() error { return t.err }
+
+// fault is an error of the named store. err is for the log and may be nil.
+func fault(store string, r reason, err error, format string, args ...any) error {
+	e := &grantway.Error{Code: grantway.Unavailable, Message: "secret store " + store + ": " + fmt.Sprintf(format, args...), Err: &trouble{r, err}}
+	if r == missing || r == deleted {
+		e.Code = grantway.NotFound
+	}
+	return e
 }
 
-// List describes every store, by name.
-func (s *Stores) List() []grantway.SecretStore {
-	list := make([]grantway.SecretStore, 0, len(s.names))
-	for _, name := range s.names {
-		list = append(list, s.byName[name].Describe())
+// reasonOf is the reason inside an error of a store.
+func reasonOf(err error) reason {
+	var t *trouble
+	if errors.As(err, &t) {
+		return t.reason
 	}
-	return list
+	return unreachable
 }
 
-// Names lists the stores' names.
-func (s *Stores) Names() []string { return slices.Clone(s.names) }
-
-// Test proves that the named store can be read.
-func (s *Stores) Test(ctx context.Context, name string) error {
-	store, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	return store.Test(ctx)
+// notFound says that a store has no such key. there is the key as the store spells it.
+func notFound(store, key, there string) error {
+	return &grantway.Error{Code: grantway.NotFound, Message: "secret store " + store + " has no key " + named(key, there), Err: &trouble{missing, nil}}
 }
 
-// Resolve returns the value that ref names. With ref.Field the value must be a JSON
-// object and the member's text is the result. Line ends at the end of a value are not part of
-// it: files and editors add them, and no client secret has them.
-func (s *Stores) Resolve(ctx context.Context, ref grantway.SecretRef) (grantway.Secret, error) {
-	store, err := s.find(ref.Store)
-	if err != nil {
-		return "", err
+// named is a key in a message, with its spelling in the store where that is another one.
+func named(key, there string) string {
+	if key == there {
+		return key
 	}
-	value, err := store.Read(ctx, ref.Key, ref.Version)
-	if err != nil {
-		return "", err
-	}
-	if ref.Field != "" {
-		return member(value, ref)
+	return key + " (there: " + there + ")"
+}
+
+// mapped is key with everything that a store does not allow in a name replaced by "-".
+func mapped(key string, allowed func(r rune) bool) string {
+	return strings.Map(func(r rune) rune {
+		if allowed(r) {
+			return r
+		}
+		return '-'
+	}, key)
+}
+
+func alphanumeric(r rune) bool {
+	return '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+}
+
+// pick takes what ref asks for out of the value of its key. With ref.Field the value must be
+// a JSON object and the member's text is the result. A store whose values are always objects
+// needs no field when there is only one. Line ends at the end of a value are not part of it:
+// files and editors add them, and no client secret has them.
+func pick(value []byte, ref grantway.SecretRef, objects bool) (grantway.Secret, error) {
+	if ref.Field != "" || objects {
+		return member(value, ref, objects)
 	}
 	text := strings.TrimRight(string(value), "\r\n")
 	if text == "" {
-		return "", grantway.Errorf(grantway.Unavailable, "secret store %s: key %s is empty", ref.Store, ref.Key)
+		return "", fault(ref.Store, unusable, nil, "key %s is empty", ref.Key)
 	}
 	return grantway.Secret(text), nil
 }
 
-func member(value []byte, ref grantway.SecretRef) (grantway.Secret, error) {
+func member(value []byte, ref grantway.SecretRef, objects bool) (grantway.Secret, error) {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(value, &object) != nil {
-		return "", grantway.Errorf(grantway.Unavailable, "secret store %s: key %s is not a JSON object, so it has no field %s", ref.Store, ref.Key, ref.Field)
+		return "", fault(ref.Store, unusable, nil, "key %s is not a JSON object, so it has no field %s", ref.Key, ref.Field)
 	}
-	raw, ok := object[ref.Field]
+	field := ref.Field
+	if field == "" {
+		var names []string
+		for name := range object {
+			names = append(names, name)
+		}
+		if slices.Sort(names); len(names) != 1 {
+			return "", fault(ref.Store, unusable, nil, "key %s has the fields %s; the reference must name one", ref.Key, strings.Join(names, ", "))
+		}
+		field = names[0]
+	}
+	raw, ok := object[field]
 	if !ok {
-		return "", grantway.Errorf(grantway.NotFound, "secret store %s: key %s has no field %s", ref.Store, ref.Key, ref.Field)
+		return "", fault(ref.Store, missing, nil, "key %s has no field %s", ref.Key, field)
 	}
 	var text string
 	if json.Unmarshal(raw, &text) != nil {
 		text = string(raw) // a number or a nested object: its JSON is the value
 	}
+	if objects {
+		text = strings.TrimRight(text, "\r\n")
+	}
 	if text == "" {
-		return "", grantway.Errorf(grantway.Unavailable, "secret store %s: field %s of key %s is empty", ref.Store, ref.Field, ref.Key)
+		return "", fault(ref.Store, unusable, nil, "field %s of key %s is empty", field, ref.Key)
 	}
 	return grantway.Secret(text), nil
-}
-
-func (s *Stores) find(name string) (Store, error) {
-	if store, ok := s.byName[name]; ok {
-		return store, nil
-	}
-	return nil, grantway.Errorf(grantway.NotFound, "there is no such secret store; the stores are %s", strings.Join(s.names, ", "))
-}
-
-// notFound says that a store has no such key.
-func notFound(store, key string) error {
-	return grantway.Errorf(grantway.NotFound, "secret store %s has no key %s", store, key)
-}
-
-func unavailable(store, doing string, err error) error {
-	return &grantway.Error{Code: grantway.Unavailable, Message: fmt.Sprintf("secret store %s: %s", store, doing), Err: err}
 }

@@ -3,6 +3,7 @@ package secret_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +12,37 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/outbound"
+	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/secret"
+	"github.com/grantway/grantway/internal/store/storetest"
 )
+
+// newStores makes stores by hand.
+func newStores(t *testing.T, builtIn ...secret.Store) *secret.Stores {
+	t.Helper()
+	db := storetest.Open(t, storetest.SQLite(t))
+	path := filepath.Join(t.TempDir(), "key")
+	if err := seal.GenerateKeyFile(path); err != nil {
+		t.Fatal(err)
+	}
+	key, err := seal.ParseKey("file:" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealer, err := seal.Open(t.Context(), db, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sealer.Close)
+	stores, err := secret.New(t.Context(), secret.Options{Store: db, Sealer: sealer, Audit: access.NewLog(db, slog.New(slog.DiscardHandler)),
+		Outbound: outbound.New(outbound.Options{}), BuiltIn: builtIn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stores
+}
 
 // TestResolve reads from both stores. want is the value, or what the error says after its code.
 func TestResolve(t *testing.T) {
@@ -45,7 +75,7 @@ func TestResolve(t *testing.T) {
 	t.Setenv("TEST_SECRET_EMPTY", "")
 	t.Setenv("TEST_SECRET_JSON", `{"password":"p"}`)
 	t.Setenv("GRANTWAY_KEY", "kek")
-	stores := secret.New(
+	stores := newStores(t,
 		secret.Files{Dir: dir, Reserved: []string{"/nowhere", filepath.Join(dir, "key")}},
 		secret.Env{Reserved: func(name string) bool { return strings.EqualFold(name, "GRANTWAY_KEY") }})
 
@@ -101,26 +131,35 @@ func TestResolve(t *testing.T) {
 
 // TestStores describes the stores and proves that they can be read at all.
 func TestStores(t *testing.T) {
-	stores := secret.New(secret.Files{Dir: "/nowhere"}, secret.Env{})
+	stores := newStores(t, secret.Files{Dir: "/nowhere"}, secret.Env{})
 	want := []grantway.SecretStore{
 		{Name: "env", Kind: "env", Detail: "environment variables of the hub's process"},
-		{Name: "file", Kind: "file", Detail: "files below /nowhere"},
+		{Name: "file", Kind: "file", Detail: "files below /nowhere", Error: "secret store file: directory /nowhere cannot be opened"},
 	}
-	if diff := cmp.Diff(want, stores.List()); diff != "" {
-		t.Errorf("stores (-want +got):\n%s", diff)
+	list, err := stores.List(t.Context(), access.Hub())
+	if diff := cmp.Diff(want, list); diff != "" || err != nil {
+		t.Errorf("stores (-want +got):\n%s, %v", diff, err)
 	}
-	if err := stores.Test(t.Context(), "env"); err != nil {
-		t.Error(err)
+	try := func(stores *secret.Stores, name string) grantway.Report {
+		t.Helper()
+		report, err := stores.Test(t.Context(), access.Hub(), name, grantway.SecretRef{})
+		if err != nil {
+			t.Error(err)
+		}
+		return report
 	}
-	if err := stores.Test(t.Context(), "file"); err == nil || !strings.Contains(err.Error(), "/nowhere") {
-		t.Errorf("a directory that is not there: %v", err)
+	if r := try(stores, "env"); !r.OK {
+		t.Errorf("env: %+v", r)
+	}
+	if r := try(stores, "file"); r.OK || !strings.Contains(r.Steps[0].Message, "/nowhere") {
+		t.Errorf("a directory that is not there: %+v", r)
 	}
 	// A directory that is not there holds no keys; it may be mounted later.
 	var e *grantway.Error
 	if _, err := stores.Resolve(t.Context(), grantway.SecretRef{Store: "file", Key: "k"}); !errors.As(err, &e) || e.Code != grantway.NotFound {
 		t.Errorf("a key of it: %v", err)
 	}
-	if err := secret.New(secret.Files{Dir: t.TempDir()}).Test(t.Context(), "file"); err != nil {
-		t.Error(err)
+	if r := try(newStores(t, secret.Files{Dir: t.TempDir()}), "file"); !r.OK {
+		t.Errorf("an empty directory: %+v", r)
 	}
 }

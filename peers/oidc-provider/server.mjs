@@ -3,8 +3,11 @@
 // spoken by ../peer, is drawn in peer.go:
 //
 //   stdin   one JSON line: certificate and key, client CA, signing key, scopes,
-//           resource, clients (RFC 7591 metadata)
-//   stdout  one JSON line when ready: issuer and endpoints
+//           resource, clients (RFC 7591 metadata), accounts: what is known of people by
+//           their login, absent where there are none; then one line for each account that
+//           changes
+//   stdout  one JSON line when ready: issuer and endpoints; then one for each account that
+//           has changed
 //   exit    when stdin closes, so that no server outlives its test
 import { createServer } from 'node:https';
 import { once } from 'node:events';
@@ -18,6 +21,10 @@ const lines = createInterface({ input: process.stdin });
 const [line] = await once(lines, 'line');
 lines.on('close', () => process.exit(0));
 const config = JSON.parse(line);
+lines.on('line', (account) => {
+  Object.assign(config.accounts, JSON.parse(account));
+  console.log('{}');
+});
 
 // Two doors to one provider, as real deployments have them (RFC 8705 section 5): the
 // second one asks for a client certificate. Whether it was issued by the client CA is
@@ -41,14 +48,16 @@ const provider = new Provider(issuer, {
   extraClientMetadata: { properties: ['dpop_nonce_required', 'access_token_ttl'] },
   clientAuthMethods: [
     'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt',
-    'tls_client_auth', 'self_signed_tls_client_auth',
+    'tls_client_auth', 'self_signed_tls_client_auth', ...(config.accounts ? ['none'] : []),
   ],
-  scopes: config.scopes,
+  scopes: [...config.scopes, 'openid', 'email', 'profile', 'groups'],
+  claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'], groups: ['groups'] },
+  findAccount: (ctx, login) => ({ accountId: login, claims: () => ({ sub: login, ...config.accounts?.[login] }) }),
   jwks: config.jwks,
   discovery: { mtls_endpoint_aliases: { token_endpoint: `${mtls}/token` } },
   ttl: { ClientCredentials: (ctx, token, client) => client.access_token_ttl ?? 600 },
   features: {
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: config.accounts !== undefined }, // its pages take any password
     clientCredentials: { enabled: true },
     introspection: { enabled: true, allowedPolicy: () => true },
     revocation: { enabled: true, allowedPolicy: () => true },
@@ -69,7 +78,8 @@ const provider = new Provider(issuer, {
     },
     resourceIndicators: {
       enabled: true,
-      defaultResource: (ctx, client, oneOf) => oneOf ?? opaque,
+      // With people, a token is for the UserInfo endpoint, which takes none that is for a resource.
+      defaultResource: (ctx, client, oneOf) => oneOf ?? (config.accounts ? undefined : opaque),
       getResourceServerInfo: (ctx, resource) => {
         if (resource !== opaque && resource !== config.resource) throw new errors.InvalidTarget();
         return {

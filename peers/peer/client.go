@@ -61,7 +61,8 @@ type spec struct {
 	certBound  bool   // by a certificate beside the method
 	dpop       bool
 	nonce      bool
-	ttl        int // of its tokens, in seconds
+	ttl        int    // of its tokens, in seconds
+	redirect   string // where people are sent back to; then grantType is authorization_code
 }
 
 const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -138,6 +139,10 @@ func newClients(tb testing.TB, specs []spec, pki *authority, keys *keys) (map[st
 			Audience: []string{API},
 			Nonce:    s.nonce,
 			TTL:      s.ttl,
+		}
+		if s.redirect != "" {
+			r.ResponseTypes, r.RedirectURIs = []string{"code"}, []string{s.redirect}
+			r.Scope = "openid email profile groups"
 		}
 		switch c.Method {
 		case "client_secret_basic", "client_secret_post", "client_secret_jwt":

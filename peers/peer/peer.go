@@ -10,6 +10,7 @@
 //
 //	test → server   stdin, one line    {"cert", "key", "client_ca", "jwks", "scopes", "resource", "clients"}
 //	server → test   stdout, one line   {"issuer", "token_endpoint", …}, when it accepts connections
+//	test → server   stdin, one line    {"login": {"claim": …}}, for each Set; answered by a line
 //	test → server   stdin closes       the server exits; so it does when the test is killed
 //
 // `make peers` installs and builds them. A server that is missing fails the test.
@@ -21,6 +22,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -66,6 +68,8 @@ type Server struct {
 	roots      *x509.CertPool
 	signingKey jose.JSONWebKey // of the server's access tokens, public
 	clients    map[string]*Client
+	stdin      io.Writer
+	stdout     *bufio.Reader
 }
 
 // OIDCProvider starts the npm oidc-provider. Its clients are client_secret_basic,
@@ -77,7 +81,40 @@ func OIDCProvider(tb testing.TB) *Server {
 	tb.Helper()
 	dir := filepath.Join(root(tb), "peers", "oidc-provider")
 	need(tb, filepath.Join(dir, "node_modules", "oidc-provider"))
-	return start(tb, oidcProviderClients, "node", filepath.Join(dir, "server.mjs"))
+	return start(tb, oidcProviderClients, nil, "node", filepath.Join(dir, "server.mjs"))
+}
+
+// Accounts is what an OpenID provider says of people, by their login: claims.
+type Accounts map[string]map[string]any
+
+// OpenIDProvider starts the npm oidc-provider for people, who sign in on its pages by login with
+// any password; the login is the sub. Its clients are client_secret_basic, client_secret_post
+// and public, which have people sent back to redirect, by code and with PKCE.
+func OpenIDProvider(tb testing.TB, redirect string, accounts Accounts) *Server {
+	tb.Helper()
+	dir := filepath.Join(root(tb), "peers", "oidc-provider")
+	need(tb, filepath.Join(dir, "node_modules", "oidc-provider"))
+	const code = "authorization_code"
+	return start(tb, []spec{
+		{name: "client_secret_basic", grantType: code, redirect: redirect},
+		{name: "client_secret_post", grantType: code, redirect: redirect},
+		{name: "public", method: "none", grantType: code, redirect: redirect},
+	}, accounts, "node", filepath.Join(dir, "server.mjs"))
+}
+
+// Set changes what an OpenIDProvider says of some people.
+func (s *Server) Set(tb testing.TB, accounts Accounts) {
+	tb.Helper()
+	line, err := json.Marshal(accounts)
+	if err == nil {
+		_, err = s.stdin.Write(append(line, '\n'))
+	}
+	if err == nil {
+		_, err = s.stdout.ReadBytes('\n')
+	}
+	if err != nil {
+		tb.Fatalf("peer: accounts: %v", err)
+	}
 }
 
 // Fosite starts the server built on ory/fosite. Its clients are client_secret_basic,
@@ -88,7 +125,7 @@ func Fosite(tb testing.TB) *Server {
 	tb.Helper()
 	binary := filepath.Join(root(tb), ".cache", "fosite")
 	need(tb, binary)
-	return start(tb, fositeClients, binary)
+	return start(tb, fositeClients, nil, binary)
 }
 
 // root is the top of the repository.
@@ -117,13 +154,13 @@ func need(tb testing.TB, path string) {
 }
 
 // start runs one server and returns it when it is ready.
-func start(tb testing.TB, specs []spec, command string, args ...string) *Server {
+func start(tb testing.TB, specs []spec, accounts Accounts, command string, args ...string) *Server {
 	tb.Helper()
 	pki := newAuthority(tb, "Grantway test authority")
 	keys := newKeys(tb)
 	clients, registrations := newClients(tb, specs, pki, keys)
 	cert, key := pki.issue(tb, "127.0.0.1")
-	config, err := json.Marshal(map[string]any{
+	settings := map[string]any{
 		"cert":      string(cert),
 		"key":       string(key),
 		"client_ca": string(pki.pem),
@@ -131,7 +168,11 @@ func start(tb testing.TB, specs []spec, command string, args ...string) *Server 
 		"scopes":    []string{ScopeRead, ScopeWrite, ScopeAdmin},
 		"resource":  API,
 		"clients":   registrations,
-	})
+	}
+	if accounts != nil {
+		settings["accounts"] = accounts
+	}
+	config, err := json.Marshal(settings)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -159,8 +200,9 @@ func start(tb testing.TB, specs []spec, command string, args ...string) *Server 
 	hung := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 	_, err = stdin.Write(append(config, '\n'))
 	var ready []byte
+	answers := bufio.NewReader(stdout)
 	if err == nil {
-		ready, err = bufio.NewReader(stdout).ReadBytes('\n')
+		ready, err = answers.ReadBytes('\n')
 	}
 	hung.Stop()
 	if err != nil {
@@ -172,7 +214,7 @@ func start(tb testing.TB, specs []spec, command string, args ...string) *Server 
 		}
 	})
 
-	s := &Server{roots: x509.NewCertPool(), signingKey: keys.server.Public(), clients: clients}
+	s := &Server{roots: x509.NewCertPool(), signingKey: keys.server.Public(), clients: clients, stdin: stdin, stdout: answers}
 	if err := json.Unmarshal(ready, s); err != nil {
 		tb.Fatalf("peer: %s answered %q: %v", filepath.Base(command), ready, err)
 	}

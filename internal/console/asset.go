@@ -1,0 +1,110 @@
+package console
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+)
+
+//go:embed static
+var built embed.FS // from npm, by `make assets`
+
+//go:embed own
+var own embed.FS // ours
+
+// wanted are the files that a console is not whole without.
+var wanted = []string{"tabler.css", "htmx.js", "uplot.js", "uplot.css", "icons.svg"}
+
+// assets serves what pages refer to, under names that change with the content, so that
+// browsers keep it for good.
+type assets struct {
+	missing bool              // `make assets` was not run
+	urls    map[string]string // by name
+	files   map[string]asset  // by path
+}
+
+type asset struct {
+	kind          string
+	plain, zipped []byte
+}
+
+func loadAssets() (*assets, error) {
+	a := &assets{urls: map[string]string{}, files: map[string]asset{}}
+	for _, dir := range []fs.FS{built, own} {
+		err := fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || path.Ext(name) == "" {
+				return err
+			}
+			text, err := fs.ReadFile(dir, name)
+			if err != nil {
+				return err
+			}
+			return a.add(path.Base(name), text)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range wanted {
+		if a.urls[name] == "" {
+			a.missing = true
+		}
+	}
+	return a, nil
+}
+
+func (a *assets) add(name string, text []byte) error {
+	sum := sha256.Sum256(text)
+	ext := path.Ext(name)
+	url := "/static/" + strings.TrimSuffix(name, ext) + "-" + hex.EncodeToString(sum[:6]) + ext
+	var zipped bytes.Buffer
+	z, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
+	if err != nil {
+		return err
+	}
+	if _, err := z.Write(text); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	kind := mime.TypeByExtension(ext)
+	switch ext { // whatever the machine's tables say
+	case ".css":
+		kind = "text/css; charset=utf-8"
+	case ".js":
+		kind = "text/javascript; charset=utf-8"
+	case ".svg":
+		kind = "image/svg+xml"
+	}
+	a.urls[name], a.files[url] = url, asset{kind, text, zipped.Bytes()}
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f, ok := a.files[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", f.kind)
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("Vary", "Accept-Encoding")
+	text := f.plain
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		text = f.zipped
+	}
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	w.Write(text)
+}

@@ -1,0 +1,98 @@
+package console
+
+import "github.com/grantway/grantway/internal/access"
+
+// need is what a route asks of whoever uses it. There is no zero value on purpose: a route
+// without a rule is refused by the tests.
+type need uint16
+
+const (
+	open     need = iota + 1 // anybody
+	signedIn                 // somebody who is signed in
+	permissions
+)
+
+// has is the need of a permission, somewhere.
+func has(p access.Permission) need { return permissions + need(p) }
+
+// permission is the permission of a need that is one.
+func (n need) permission() (p access.Permission, ok bool) {
+	return access.Permission(n - permissions), n >= permissions
+}
+
+// route is one address of the console.
+type route struct {
+	method, path string
+	need         need
+	handle       handler
+	restore      bool // its form comes back when the session had ended
+}
+
+// table is every address there is.
+func (c *Console) table() []route {
+	return []route{
+		{"GET", "/{$}", signedIn, c.home, false},
+		{"GET", "/sign-in", open, c.signInPage, false},
+		{"POST", "/sign-in", open, c.signIn, false},
+		{"POST", "/sign-in/continue", open, c.signInContinue, false},
+		{"GET", "/sign-in/sso", open, c.ssoStart, false},
+		{"GET", access.SSOPath, open, c.ssoFinish, false},
+		{"POST", "/sign-out", signedIn, c.signOut, false},
+		{"GET", access.SetupPath + "{token}", open, c.setupPage, false},
+		{"POST", access.SetupPath + "{token}", open, c.setup, false},
+		{"GET", access.InvitationPath + "{token}", open, c.invitationPage, false},
+		{"POST", access.InvitationPath + "{token}", open, c.acceptInvitation, false},
+		{"POST", "/theme", open, c.setTheme, false},
+
+		{"GET", "/account", signedIn, c.account, false},
+		{"POST", "/account/password", signedIn, c.changePassword, false},
+		{"POST", "/account/sessions/end", signedIn, c.endOwnSession, false},
+
+		{"GET", "/credentials", has(access.ReadCredential), c.credentials, false},
+		{"GET", "/credentials/add", has(access.WriteCredential), c.addCredentialPage, false},
+		{"POST", "/credentials/add", has(access.WriteCredential), c.saveCredential, true},
+		{"POST", "/credentials/validate", has(access.ValidateCredential), c.validateDraft, true},
+		{"POST", "/credentials/validate-many", has(access.ValidateCredential), c.validateMany, false},
+		{"GET", "/credentials/hint", has(access.WriteCredential), c.endpointHint, false},
+		{"GET", "/credentials/{id}", has(access.ReadCredential), c.credential, false},
+		{"GET", "/credentials/{id}/edit", has(access.WriteCredential), c.editCredentialPage, false},
+		{"POST", "/credentials/{id}/edit", has(access.WriteCredential), c.saveCredential, true},
+		{"POST", "/credentials/{id}/validate", has(access.ValidateCredential), c.validateCredential, false},
+		{"GET", "/credentials/{id}/delete", has(access.DeleteCredential), c.deleteCredentialPage, false},
+		{"POST", "/credentials/{id}/delete", has(access.DeleteCredential), c.deleteCredential, false},
+		{"POST", "/credentials/{id}/secret", has(access.WriteCredential), c.nextSecret, false},
+		{"POST", "/credentials/{id}/secret/promote", has(access.WriteCredential), c.promoteSecret, false},
+		{"POST", "/credentials/{id}/secret/retire", has(access.WriteCredential), c.retireSecret, false},
+
+		{"GET", "/stores", has(access.ReadStore), c.stores, false},
+		{"POST", "/stores/{name}/test", has(access.WriteStore), c.testStore, false},
+		{"GET", "/divisions", has(access.PickCredential), c.divisions, false},
+		{"POST", "/divisions", has(access.WriteDivision), c.createDivision, false},
+		{"GET", "/divisions/{name}/delete", has(access.WriteDivision), c.deleteDivisionPage, false},
+		{"POST", "/divisions/{name}/delete", has(access.WriteDivision), c.deleteDivision, false},
+
+		{"GET", "/people", has(access.ReadPerson), c.people, false},
+		{"GET", "/people/invite", has(access.WritePerson), c.invitePage, false},
+		{"POST", "/people/invite", has(access.WritePerson), c.invite, false},
+		{"GET", "/people/{id}", has(access.ReadPerson), c.person, false},
+		{"POST", "/people/{id}", has(access.WritePerson), c.changePerson, false},
+		{"POST", "/people/{id}/deactivate", has(access.WritePerson), c.deactivatePerson, false},
+		{"POST", "/people/{id}/activate", has(access.WritePerson), c.activatePerson, false},
+		{"POST", "/people/{id}/link", has(access.WritePerson), c.renewInvitation, false},
+		{"POST", "/people/{id}/sessions/end", has(access.WritePerson), c.endSession, false},
+		{"GET", "/clients", has(access.ReadClient), c.clients, false},
+
+		{"GET", "/audit", has(access.ReadAudit), c.audit, false},
+		{"GET", "/audit/export", has(access.ReadAudit), c.exportAudit, false},
+		{"GET", "/settings", has(access.ReadStore), c.settings, false},
+		{"POST", "/settings/rotate-key", has(access.RotateKey), c.rotateKey, false},
+		{"GET", "/status", has(access.ReadStatus), c.status, false},
+	}
+}
+
+func (c *Console) home(r *request) (answer, error) {
+	for _, s := range c.menu(r.who, "/") {
+		return answer{redirect: s.Items[0].Path}, nil
+	}
+	return answer{redirect: "/account"}, nil
+}

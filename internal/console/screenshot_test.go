@@ -1,0 +1,169 @@
+package console_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grantwaytest"
+	"github.com/grantway/grantway/internal/store"
+)
+
+// TestScreenshots looks at every page in both color schemes, on a desk and on a phone: no
+// page may have an accessibility violation, or make the browser complain. With
+// GRANTWAY_SCREENSHOTS it leaves pictures in that directory (`make screenshots`).
+func TestScreenshots(t *testing.T) {
+	provider := grantwaytest.NewProvider(t)
+	provider.Register(mailClient)
+	h := startHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()})
+	b := newBrowser(t, h.URL)
+	b.open("/sign-in")
+	look(b, "sign-in")
+	b.open(strings.TrimPrefix(h.setup, h.URL))
+	look(b, "set-up")
+	b.setUp(h)
+	look(b, "credentials-empty")
+	ids := seed(t, h, provider)
+
+	pages := map[string]string{
+		"credentials": "/credentials", "credential": "/credentials/" + ids[0], "credential-failing": "/credentials/" + ids[1], "credential-add": "/credentials/add",
+		"credential-edit": "/credentials/" + ids[0] + "/edit", "credential-delete": "/credentials/" + ids[0] + "/delete",
+		"credentials-none": "/credentials?q=nothing+like+it", "stores": "/stores", "divisions": "/divisions", "division-delete": "/divisions/finance/delete", "clients": "/clients",
+		"people": "/people", "people-invite": "/people/invite", "account": "/account", "audit": "/audit", "settings": "/settings", "status": "/status",
+		"not-found": "/nowhere",
+	}
+	for name, path := range pages {
+		b.open(path)
+		look(b, name)
+	}
+
+	b.open("/credentials/add")
+	b.fill("name", "sales-email-2", "in.client_id", "sales", "in.client_secret", "8c1f0e2d-4a5b-4c6d-9e8f-7a6b5c4d3e2f", "in.token_endpoint", provider.Token.URL, "in.scopes", "mail.read mail.send")
+	b.click("#validate")
+	b.wait("#report .report-head")
+	look(b, "credential-validate")
+
+	b.open("/people/invite")
+	b.fill("email", "grace@example.com", "name", "Grace Hopper", "role", "administrator")
+	b.submit("main form .btn-primary")
+	look(b, "person-invited")
+}
+
+// mailClient is a client of the provider.
+var mailClient = grantwaytest.Client{ID: "mail-reader", Secret: "jhyun/ku[ojubbj]/jhgfdrg^7*dfg&jkiu#bjshdm,ktttdg"}
+
+// look checks one page in all ways, and draws it.
+func look(b *browser, name string) {
+	b.Helper()
+	dir := os.Getenv("GRANTWAY_SCREENSHOTS")
+	for _, scheme := range []string{"light", "dark"} {
+		b.scheme(scheme)
+		for _, width := range []int64{1440, 390} {
+			b.size(width)
+			if eval[bool](b, `document.documentElement.scrollWidth > innerWidth + 1`) {
+				who := eval[string](b, `[...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map((e) => e.outerHTML.slice(0, 120)).join(" | ")`)
+				b.Errorf("%s at %d px is wider than the screen: %s", name, width, who)
+			}
+			b.accessible(fmt.Sprintf("%s, %s, %d px", name, scheme, width))
+			if dir != "" && (scheme == "light" || width == 1440) {
+				suffix := ""
+				if scheme == "dark" {
+					suffix = "-dark"
+				}
+				b.picture(filepath.Join(dir, fmt.Sprintf("%s-%d%s.png", name, width, suffix)), width)
+			}
+		}
+	}
+	b.scheme("light")
+	b.size(1440)
+}
+
+// seed fills a hub with what a company has, and returns the ids of a credential that works
+// and of one that does not.
+func seed(t *testing.T, h *hub, p *grantwaytest.Provider) []string {
+	t.Helper()
+	ctx := t.Context()
+	for _, d := range []grantway.Division{{Name: "finance", Description: "Invoices and payments"}, {Name: "operations", Description: "Everything that runs at night"}} {
+		if _, err := h.CreateDivision(ctx, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(name, description, division, endpoint, secret string, more grantway.Inputs) string {
+		in := grantway.Inputs{"client_id": grantway.Text(mailClient.ID), "client_secret": grantway.Text(secret), "token_endpoint": grantway.Text(endpoint), "scopes": grantway.Text("mail.read mail.send")}
+		for k, v := range more {
+			in[k] = v
+		}
+		c, err := h.CreateCredential(ctx, grantway.Credential{Name: name, Description: description, Division: division, Inputs: in})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.ID
+	}
+	works := add("sales-email", "Reads the shared mailbox of the sales team", "home", p.Token.URL, mailClient.Secret, grantway.Inputs{"client_secret_expires_at": grantway.Text(time.Now().Add(12 * 24 * time.Hour).UTC().Format(time.DateOnly))})
+	fails := add("billing-export", "Nightly export to the ledger", "finance", p.Token.URL, "8c1f0e2d-4a5b-4c6d-9e8f-7a6b5c4d3e2f", nil)
+	for i, name := range []string{"crm-sync", "hr-directory", "warehouse-stock", "shipping-labels", "fraud-screening", "marketing-audiences", "payroll", "support-tickets", "video-archive"} {
+		id := add(name, "", []string{"home", "finance", "operations"}[i%3], p.Token.URL, mailClient.Secret, nil)
+		if i%3 != 2 {
+			if _, err := h.ValidateCredential(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	add("graph-reporting", "Usage reports of the tenant", "operations", "https://login.microsoftonline.com/contoso/oauth2/v2.0/token", "x", nil)
+	for _, name := range []string{"sales-email", "billing-export"} {
+		if _, err := h.ValidateCredential(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	app, err := h.CreateOAuthClient(ctx, grantway.OAuthClient{Name: "mail-worker", Description: "Sends what sales wrote", Roles: []grantway.Assignment{{Role: "application", Division: "home"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Three days of use, as it would have been written minute by minute.
+	db, err := store.Open(ctx, store.Options{URL: "sqlite:" + filepath.Join(h.Data, "grantway.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	random := rand.New(rand.NewPCG(7, 7))
+	now := time.Now()
+	err = db.Write(ctx, func(tx *store.Tx) error {
+		for at := now.Add(-26 * time.Hour); at.Before(now); at = at.Add(10 * time.Minute) {
+			busy := 2 + int(20*(1+dayWave(at)))
+			if _, err := tx.ExecContext(ctx, `INSERT INTO token_read (minute, caller, credential_id, count) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, at.Unix()/60, app.ID, works, busy+random.IntN(8)); err != nil {
+				return err
+			}
+			if random.IntN(5) == 0 {
+				if _, err := tx.ExecContext(ctx, `INSERT INTO token_fetch (credential_id, minute, worked, failed, failure) VALUES ($1, $2, 1, 0, '') ON CONFLICT DO NOTHING`, works, at.Unix()/60); err != nil {
+					return err
+				}
+			}
+		}
+		for i := range 4 {
+			at := now.Add(-9*time.Hour + time.Duration(i)*3*time.Minute)
+			failure := fmt.Sprintf(`{"at":%q,"class":"temporary","stage":"response","message":"the answer has status 503","hint":"The provider has trouble of its own. The hub tries again by itself."}`, at.UTC().Format(time.RFC3339))
+			if _, err := tx.ExecContext(ctx, `INSERT INTO token_fetch (credential_id, minute, worked, failed, failure) VALUES ($1, $2, 0, 3, $3) ON CONFLICT DO NOTHING`, works, at.Unix()/60, failure); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{works, fails}
+}
+
+// dayWave is 1 at noon and -1 at midnight.
+func dayWave(t time.Time) float64 {
+	hour := float64(t.Hour()) + float64(t.Minute())/60
+	if hour > 12 {
+		hour = 24 - hour
+	}
+	return hour/6 - 1
+}

@@ -1,0 +1,348 @@
+package console_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grantwaytest"
+	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/console"
+)
+
+// visitor is somebody with a cookie jar, as a program.
+type visitor struct {
+	testing.TB
+	url    string
+	client *http.Client
+}
+
+func newVisitor(t testing.TB, url string) *visitor {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &visitor{t, url, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+type reply struct {
+	*http.Response
+	body string
+}
+
+func (v *visitor) send(method, path string, form url.Values, header ...string) reply {
+	v.Helper()
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	r, err := http.NewRequestWithContext(v.Context(), method, v.url+path, body)
+	if err != nil {
+		v.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/html")
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := v.client.Do(r)
+	if err != nil {
+		v.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		v.Fatal(err)
+	}
+	return reply{resp, string(text)}
+}
+
+func (v *visitor) get(path string) reply { v.Helper(); return v.send("GET", path, nil) }
+func (v *visitor) post(path string, form url.Values, header ...string) reply {
+	v.Helper()
+	return v.send("POST", path, form, header...)
+}
+
+func form(pairs ...string) url.Values {
+	f := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		f.Add(pairs[i], pairs[i+1])
+	}
+	return f
+}
+
+// owner sets the hub up and is signed in.
+func owner(t testing.TB, h *hub) *visitor {
+	v := newVisitor(t, h.URL)
+	r := v.post(strings.TrimPrefix(h.setup, h.URL), form("name", "Ada Lovelace", "email", ownerEmail, "password", ownerPassword, "repeat", ownerPassword))
+	if r.StatusCode != http.StatusSeeOther {
+		t.Fatalf("set-up: %d %s", r.StatusCode, r.body)
+	}
+	return v
+}
+
+var invitationLink = regexp.MustCompile(`value="([^"]*/invitation/[^"]*)"`)
+
+// colleague invites somebody with a role, who signs in.
+func (v *visitor) colleague(email, role string) *visitor {
+	v.Helper()
+	r := v.post("/people/invite", form("email", email, "name", role, "role", role, "division", "*"))
+	link := invitationLink.FindStringSubmatch(r.body)
+	if link == nil {
+		v.Fatalf("invite %s: %d %s", email, r.StatusCode, r.body)
+	}
+	other := newVisitor(v.TB, v.url)
+	if r := other.post(strings.TrimPrefix(link[1], v.url), form("name", role, "password", ownerPassword+role, "repeat", ownerPassword+role)); r.StatusCode != http.StatusSeeOther {
+		v.Fatalf("accept the invitation of %s: %d %s", email, r.StatusCode, r.body)
+	}
+	return other
+}
+
+// TestEveryRouteAndRole goes through the table of routes as every role, and as nobody. Who
+// lacks the permission of a route gets 403 and the audit trail says so; a route without a
+// rule fails.
+func TestEveryRouteAndRole(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	boss := owner(t, h)
+	people := map[string]*visitor{access.Owner: boss}
+	for _, role := range access.Roles()[1:] {
+		people[role] = boss.colleague(role+"@example.com", role)
+	}
+	var paths = regexp.MustCompile(`\{[a-z$]+\}`)
+	for _, rt := range console.Routes() {
+		t.Run(rt.Method+" "+rt.Path, func(t *testing.T) {
+			if rt.Rule == "" {
+				t.Fatal("the route has no rule")
+			}
+			path := strings.ReplaceAll(rt.Path, "{$}", "")
+			path = paths.ReplaceAllString(path, "cred_nothing")
+			if path == "/sign-out" || strings.HasSuffix(path, "/account/sessions/end") || path == "/settings/rotate-key" {
+				return // for everybody, or with an effect on the other rows
+			}
+			var body url.Values
+			if rt.Method == "POST" {
+				body = form("nothing", "here")
+			}
+			nobody := newVisitor(t, h.URL).send(rt.Method, path, body)
+			switch {
+			case rt.Rule == "open":
+				if nobody.StatusCode == http.StatusForbidden || nobody.StatusCode >= 500 {
+					t.Errorf("nobody: %d", nobody.StatusCode)
+				}
+			case rt.Method == "GET" && (nobody.StatusCode != http.StatusSeeOther || !strings.HasPrefix(nobody.Header.Get("Location"), "/sign-in")):
+				t.Errorf("nobody: %d to %q, want the sign-in page", nobody.StatusCode, nobody.Header.Get("Location"))
+			case rt.Method == "POST" && nobody.StatusCode != http.StatusUnauthorized:
+				t.Errorf("nobody: %d, want 401", nobody.StatusCode)
+			}
+			for role, v := range people {
+				got := v.send(rt.Method, path, body)
+				if got.StatusCode >= 500 {
+					t.Errorf("%s: %d %s", role, got.StatusCode, got.body)
+				}
+				if rt.Rule == "open" || rt.Rule == "signed in" {
+					continue
+				}
+				if may := console.RoleMay(role, rt.Rule); may == (got.StatusCode == http.StatusForbidden) {
+					t.Errorf("%s, who has %s: %v, got %d", role, rt.Rule, may, got.StatusCode)
+				}
+			}
+		})
+	}
+	for _, role := range access.Roles()[2:] { // all but owner and administrator lack something
+		r := boss.get("/audit?outcome=denied")
+		if !strings.Contains(r.body, role) {
+			t.Errorf("the audit trail names no refusal of %s", role)
+		}
+	}
+}
+
+// TestHeaders wants on every page what keeps it from being framed, cached or scripted.
+func TestHeaders(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	v := owner(t, h)
+	for _, path := range []string{"/credentials", "/nowhere", "/sign-in", "/audit", "/people"} {
+		r := v.get(path)
+		for name, want := range map[string]string{"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "same-origin"} {
+			if got := r.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
+			}
+		}
+		policy := r.Header.Get("Content-Security-Policy")
+		if !strings.Contains(policy, "frame-ancestors 'none'") || !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s: Content-Security-Policy %q", path, policy)
+		}
+		if regexp.MustCompile(`(?i)<script(?:>| [^>]*>[^<])|\son[a-z]+=|\sstyle=`).MatchString(r.body) {
+			t.Errorf("%s has something inline", path)
+		}
+		if regexp.MustCompile(`(?:src|href)="(?:https?:)?//`).MatchString(r.body) {
+			t.Errorf("%s takes something from another host", path)
+		}
+	}
+}
+
+// TestCrossSite posts as another site would make a browser do.
+func TestCrossSite(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	v := owner(t, h)
+	for name, header := range map[string][]string{
+		"by fetch metadata": {"Sec-Fetch-Site", "cross-site"},
+		"of a neighbor":     {"Sec-Fetch-Site", "same-site"},
+		"by origin":         {"Origin", "https://evil.example"},
+	} {
+		if r := v.post("/divisions", form("name", "planted"), header...); r.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %d, want 403", name, r.StatusCode)
+		}
+	}
+	if strings.Contains(v.get("/divisions").body, "planted") {
+		t.Error("another site made a division")
+	}
+	if r := v.post("/divisions", form("name", "mine"), "Sec-Fetch-Site", "same-origin"); r.StatusCode != http.StatusSeeOther {
+		t.Errorf("our own form: %d", r.StatusCode)
+	}
+}
+
+// TestSessionFixation signs in with a session cookie that somebody else chose.
+func TestSessionFixation(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	owner(t, h)
+	v := newVisitor(t, h.URL)
+	at, err := url.Parse(h.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.client.Jar.SetCookies(at, []*http.Cookie{{Name: "grantway_session", Value: "chosen-by-an-attacker", Path: "/"}})
+	r := v.post("/sign-in", form("email", ownerEmail, "password", ownerPassword))
+	if r.StatusCode != http.StatusSeeOther {
+		t.Fatalf("sign in: %d %s", r.StatusCode, r.body)
+	}
+	var first string
+	for _, c := range r.Cookies() {
+		if c.Name == "grantway_session" {
+			first = c.Value
+			if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" {
+				t.Errorf("the session cookie is %v", c)
+			}
+		}
+	}
+	if first == "" || first == "chosen-by-an-attacker" {
+		t.Fatalf("the session is %q", first)
+	}
+	// Another sign-in makes another session, and ends the one before.
+	if r := v.post("/sign-in", form("email", ownerEmail, "password", ownerPassword)); r.StatusCode != http.StatusSeeOther {
+		t.Fatal(r.StatusCode)
+	}
+	old := newVisitor(t, h.URL)
+	old.client.Jar.SetCookies(at, []*http.Cookie{{Name: "grantway_session", Value: first, Path: "/"}})
+	if r := old.get("/credentials"); r.StatusCode != http.StatusSeeOther {
+		t.Errorf("the session before still works: %d", r.StatusCode)
+	}
+}
+
+// TestOpenRedirect signs in with places to go that are not ours.
+func TestOpenRedirect(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	owner(t, h)
+	for _, to := range []string{"https://evil.example/", "//evil.example", `/\evil.example`, `\\evil.example`, "/\t/evil.example", "javascript:alert(1)", "http:evil.example", "///evil.example", "/credentials\r\nX: y", "%2f%2fevil.example"} {
+		v := newVisitor(t, h.URL)
+		r := v.post("/sign-in", form("email", ownerEmail, "password", ownerPassword, "to", to))
+		if got := r.Header.Get("Location"); got != "/" || r.StatusCode != http.StatusSeeOther {
+			t.Errorf("to %q leads to %q (%d)", to, got, r.StatusCode)
+		}
+	}
+}
+
+// TestStoredScript puts a script into every field there is, and looks for it on every page.
+func TestStoredScript(t *testing.T) {
+	const script = `"><script>alert(1)</script><img src=x onerror=alert(1)>'{{7*7}}`
+	p := grantwaytest.NewProvider(t)
+	h := startHub(t, grantwaytest.HubOptions{})
+	v := owner(t, h)
+	c, err := h.CreateCredential(t.Context(), grantway.Credential{Name: "scripted", Description: script, Inputs: grantway.Inputs{
+		"client_id": grantway.Text(script), "client_secret": grantway.Text(script), "token_endpoint": grantway.Text(p.Token.URL + "?q=%22%3E%3Cscript%3E"), "scopes": grantway.Text("a'<script>"),
+		"audience": grantway.Text(script), "signing_key_id": grantway.Text(script), "assertion_audience": grantway.Text(script), "assertion_issuer": grantway.Text(script), "assertion_subject": grantway.Text(script),
+		"next_client_secret": {Ref: &grantway.SecretRef{Store: "env", Key: script, Field: script, Version: script}},
+		"extra_parameters":   {Params: []grantway.Param{{In: "body", Name: script, Value: script}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.CreateDivision(t.Context(), grantway.Division{Name: "scripted", Description: script}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.CreateOAuthClient(t.Context(), grantway.OAuthClient{Name: "scripted", Description: script, Roles: []grantway.Assignment{{Role: "auditor", Division: "home"}}}); err != nil {
+		t.Fatal(err)
+	}
+	p.Token.Next(grantwaytest.OAuthError(400, "invalid_scope", "<script>alert(1)</script>"))
+	if _, err := h.ValidateCredential(t.Context(), c.ID); err != nil {
+		t.Fatal(err)
+	}
+	v.post("/people/invite", form("email", "script@example.com", "name", script, "role", "auditor", "division", "*"))
+	q := url.QueryEscape(script)
+	pages := []string{"/credentials", "/credentials?q=" + q + "&sort=" + q + "&health=" + q + "&division=" + q, "/credentials/" + c.ID, "/credentials/" + c.ID + "?span=" + q, "/credentials/" + c.ID + "/edit", "/credentials/" + c.ID + "/delete",
+		"/divisions", "/clients", "/people", "/audit", "/audit?action=" + q + "&object=" + q + "&caller=" + q + "&outcome=" + q + "&from=" + q, "/account", "/sign-in?to=" + q, "/" + url.PathEscape(script), "/credentials/" + url.PathEscape(script)}
+	check := func(where, body string) {
+		t.Helper()
+		if strings.Contains(body, "<script>") || strings.Contains(body, "<img src=x") || strings.Contains(body, "'49") {
+			t.Errorf("%s renders what somebody entered as HTML", where)
+		}
+	}
+	for _, page := range pages {
+		check(page, v.get(page).body)
+	}
+	f := form("name", script, "description", script, "in.client_id", script, "in.token_endpoint", script, "in.scopes", script, "in.client_secret", script, "division", script, "in.auth_method", script, "in.extra_parameters.name", script, "in.extra_parameters.in", script, "in.extra_parameters.value", script)
+	check("the form", v.post("/credentials/add", f).body)
+	check("validation", v.post("/credentials/validate", f).body)
+	check("the validation of the saved one", v.post("/credentials/"+c.ID+"/validate", form("a", "b")).body)
+	check("sign-in", newVisitor(t, h.URL).post("/sign-in", form("email", script, "password", "x", "to", script)).body)
+	check("the form after the session", newVisitor(t, h.URL).post("/credentials/add", f).body)
+	check("division", v.post("/divisions", form("name", script, "description", script)).body)
+	check("invitation", v.post("/people/invite", form("email", script, "name", script, "role", script, "division", script)).body)
+}
+
+// TestEscalation tries to give oneself or others more than one holds.
+func TestEscalation(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	boss := owner(t, h)
+	admin := boss.colleague("admin@example.com", access.Administrator)
+	if r := admin.post("/people/invite", form("email", "evil@example.com", "role", access.Owner, "division", "*")); r.StatusCode != http.StatusForbidden {
+		t.Errorf("an administrator invites an owner: %d", r.StatusCode)
+	}
+	me := regexp.MustCompile(`/people/(per[^"/]+)`).FindAllStringSubmatch(admin.get("/people").body, -1)
+	for _, m := range me {
+		r := admin.post("/people/"+m[1], form("name", "x", "role", access.Owner, "division", "*"))
+		if r.StatusCode == http.StatusSeeOther {
+			// Only the owner's own row keeps its role without a change.
+			if one := admin.get("/people/" + m[1]); !strings.Contains(one.body, ownerEmail) {
+				t.Errorf("an administrator made %s an owner", m[1])
+			}
+		}
+	}
+}
+
+// TestExports wants every event in both formats, and no formula in the spreadsheet.
+func TestExports(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	v := owner(t, h)
+	for i := range 3 {
+		if _, err := h.CreateDivision(t.Context(), grantway.Division{Name: fmt.Sprintf("d%d", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	csv := v.get("/audit/export?format=csv&action=division.create")
+	if n := strings.Count(csv.body, "division.create"); n != 3 || !strings.HasPrefix(csv.Header.Get("Content-Disposition"), "attachment") {
+		t.Errorf("%d events in the CSV: %s", n, csv.body)
+	}
+	text := v.get("/audit/export?format=json&action=division.")
+	if n := bytes.Count([]byte(text.body), []byte(`"division.create"`)); n != 3 || !strings.HasPrefix(text.body, "[") || !strings.HasSuffix(text.body, "]\n") {
+		t.Errorf("%d events in the JSON: %s", n, text.body)
+	}
+}
