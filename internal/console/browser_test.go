@@ -230,6 +230,9 @@ func (b *browser) wait(selector string) {
 func (b *browser) fill(values ...string) {
 	b.Helper()
 	for i := 0; i < len(values); i += 2 {
+		if values[i+1] == "" { // as it is
+			continue
+		}
 		b.do(chromedp.SetValue(chromedp.CSS(`[name="`+values[i]+`"]`), values[i+1]))
 	}
 }
@@ -243,6 +246,12 @@ func (b *browser) html() string { b.Helper(); return run(b, chromedp.OuterHTML(c
 func eval[T any](b *browser, script string) T {
 	b.Helper()
 	return run(b, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
+}
+
+// focused waits until the element of that id has the focus.
+func (b *browser) focused(id string) {
+	b.Helper()
+	eval[bool](b, `new Promise((done) => { const look = () => document.activeElement.id === "`+id+`" ? done(true) : requestAnimationFrame(look); look(); })`)
 }
 
 func (b *browser) has(text string) {

@@ -223,7 +223,7 @@ func TestKeyboard(t *testing.T) {
 	b := newBrowser(t, h.URL)
 	b.setUp(h)
 	b.open("/credentials/add")
-	b.do(chromedp.WaitVisible(chromedp.CSS("#name")), chromedp.Focus(chromedp.CSS("#name"))) // the only help; from here on keys alone
+	b.focused("name") // by autofocus; from here on keys alone
 	type_ := func(keys string) { b.do(chromedp.KeyEvent(keys)) }
 	type_("by-keyboard" + kb.Tab + "sales" + kb.Tab) // name, client identifier, then the source
 	type_(kb.Tab + awkward + kb.Tab)
@@ -236,10 +236,12 @@ func TestKeyboard(t *testing.T) {
 		t.Fatalf("after Advanced the focus is on %q", at)
 	}
 	type_(kb.Tab)
-	b.do(chromedp.KeyEvent(kb.Enter))
+	b.focused("validate")
+	type_(kb.Enter)
 	b.wait("#report .report-head.ok")
-	b.do(chromedp.Focus(chromedp.CSS("#validate")), chromedp.KeyEvent(kb.Tab))
-	b.do(chromedp.Focus(chromedp.CSS("#save")))
+	b.focused("validate") // where it was, although the button was off meanwhile
+	b.do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)))
+	b.focused("save")
 	b.follow(chromedp.KeyEvent(kb.Enter))
 	b.has("by-keyboard is added.")
 }
