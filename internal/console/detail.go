@@ -71,6 +71,26 @@ type moment struct {
 	Until time.Time
 }
 
+// For is how long it went on; "" if no longer than a minute.
+func (m moment) For() string {
+	d := m.Until.Sub(m.At)
+	count := func(n time.Duration, unit string) string {
+		if n == 1 {
+			return "1 " + unit
+		}
+		return number(int64(n)) + " " + unit + "s"
+	}
+	switch {
+	case d < 2*time.Minute:
+		return ""
+	case d < 2*time.Hour:
+		return count(d/time.Minute, "minute")
+	case d < 48*time.Hour:
+		return count(d/time.Hour, "hour")
+	}
+	return count(d/(24*time.Hour), "day")
+}
+
 var spans = []struct {
 	name, title string
 	length      time.Duration
