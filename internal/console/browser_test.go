@@ -331,8 +331,8 @@ func (b *browser) picture(file string, width int64) {
 	b.size(width)
 }
 
-// fewerColors keeps the 256 most frequent colors of a PNG, which halves the size of a page
-// and does not show.
+// fewerColors keeps at most 256 colors of a PNG, the most frequent ones, which halves the size
+// of a page and does not show.
 func fewerColors(data []byte) ([]byte, error) {
 	from, err := png.Decode(bytes.NewReader(data))
 	if err != nil {
@@ -349,13 +349,20 @@ func fewerColors(data []byte) ([]byte, error) {
 		return cmp.Or(counts[b]-counts[a], bytes.Compare(a[:], b[:]))
 	})
 	var palette color.Palette
-	index := map[[4]byte]uint8{}
-	for i, c := range frequent {
+	for _, c := range frequent { // none that is much like another one, so that a small red icon stays red
 		one := color.RGBA{c[0], c[1], c[2], c[3]}
-		if i < 256 {
+		alike := func(p color.Color) bool {
+			q := p.(color.RGBA)
+			r, g, b := int(one.R)-int(q.R), int(one.G)-int(q.G), int(one.B)-int(q.B)
+			return r*r+g*g+b*b < 150
+		}
+		if len(palette) < 256 && !slices.ContainsFunc(palette, alike) {
 			palette = append(palette, one)
 		}
-		index[c] = uint8(palette.Index(one))
+	}
+	index := map[[4]byte]uint8{}
+	for _, c := range frequent {
+		index[c] = uint8(palette.Index(color.RGBA{c[0], c[1], c[2], c[3]}))
 	}
 	to := image.NewPaletted(area, palette)
 	for i := range to.Pix {

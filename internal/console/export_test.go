@@ -7,3 +7,6 @@ func Routes() (list []string) {
 	}
 	return list
 }
+
+// Unbuilt is a Console of a build without what `make assets` fetches.
+func Unbuilt(o Options) (*Console, error) { return newConsole(o, own) }

@@ -29,6 +29,7 @@ type formPage struct {
 	Fields                          map[string]*field
 	Advanced                        []*field
 	AdvancedOpen                    bool
+	AdvancedSet                     int // how many of them are set
 	NoScope                         bool
 	Hint                            string
 	Restored                        bool
@@ -79,9 +80,16 @@ func (f *field) show(v grantway.Value) {
 	}
 }
 
-// filled says whether there is anything in the field.
-func (f *field) filled() bool {
-	return f.Error != "" || f.Value != "" || f.Params != nil || f.Stored || f.External || f.Typed
+// advanced says how many of the fields are set, and whether they should be shown: if they are
+// open, or one of them is wrong.
+func advanced(fields []*field, open bool) (set int, show bool) {
+	for _, f := range fields {
+		if f.Value != "" || f.Params != nil || f.Stored || f.External || f.Typed {
+			set++
+		}
+		open = open || f.Error != ""
+	}
+	return set, open
 }
 
 // methodTitles are the authentication methods, and ways to sign in to secret stores, as
@@ -380,10 +388,18 @@ func summary(wrong problems, fields map[string]*field) (list []wrongField) {
 // finish puts errors beside their fields.
 func (p *formPage) finish(wrong problems) {
 	p.Errors, p.Wrong = wrong, summary(wrong, p.Fields)
-	for _, f := range p.Advanced {
-		p.AdvancedOpen = p.AdvancedOpen || f.filled()
+	method := cmp.Or(p.Fields["auth_method"].Value, p.Fields["auth_method"].Default)
+	p.AdvancedOpen = strings.Contains(method, "jwt") || strings.Contains(method, "tls") // what they need is there
+	p.AdvancedSet, p.AdvancedOpen = advanced(p.Advanced, p.AdvancedOpen)
+	if p.NoScope {
+		p.AdvancedSet++
 	}
-	p.AdvancedOpen = p.AdvancedOpen || p.NoScope || p.Description != ""
+	if p.Description != "" {
+		p.AdvancedSet++
+	}
+	if p.Errors["/description"]+p.Errors["/division"] != "" {
+		p.AdvancedOpen = true
+	}
 	p.Hint = broker.EndpointHint(p.Fields["token_endpoint"].Value, cmp.Or(p.Fields["auth_method"].Value, "client_secret_basic"))
 }
 

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/grantwaytest"
+	"github.com/grantway/grantway/internal/console"
 )
 
 // visitor is somebody with a cookie jar, as a program.
@@ -311,6 +315,54 @@ func TestStoredScript(t *testing.T) {
 	check("the form after the session", newVisitor(t, h.URL).post("/credentials/add", f).body)
 	check("division", v.post("/divisions", form("name", script, "description", script)).body)
 	check("invitation", v.post("/people/invite", form("email", script, "name", script, "role", script, "division", script)).body)
+}
+
+// TestUnbuilt is a console without built assets: it says so in the log, on every page (all have
+// the same layout), and goes on working.
+func TestUnbuilt(t *testing.T) {
+	var log bytes.Buffer
+	c, err := console.Unbuilt(console.Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Origin: func(*http.Request) (netip.Addr, bool) { return netip.Addr{}, false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "make assets") {
+		t.Errorf("the log says %q", log.String())
+	}
+	r := httptest.NewRequest("GET", "/nowhere", nil)
+	r.Header.Set("Accept", "text/html")
+	w := httptest.NewRecorder()
+	c.Handler(http.NotFoundHandler()).ServeHTTP(w, r)
+	if w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "built without its style sheets") || !strings.Contains(w.Body.String(), "nothing at this address") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if strings.Contains(w.Body.String(), `href=""`) || strings.Contains(w.Body.String(), `src=""`) {
+		t.Error("the page refers to files that are not there")
+	}
+}
+
+// TestSessions lists where somebody is signed in, and ends one of these sessions from another.
+func TestSessions(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	here := owner(t, h)
+	there := newVisitor(t, h.URL)
+	if r := there.send("POST", "/sign-in", form("email", ownerEmail, "password", ownerPassword), "User-Agent", "The Other Browser"); r.StatusCode != http.StatusSeeOther {
+		t.Fatal(r.StatusCode)
+	}
+	page := here.get("/account").body
+	_, row, ok := strings.Cut(page, "The Other Browser")
+	id := regexp.MustCompile(`name="session" value="([^"]+)"`).FindStringSubmatch(row)
+	if !ok || id == nil || !strings.Contains(page, "this one") {
+		t.Fatalf("the account does not list the other session: %s", text(page))
+	}
+	if r := here.post("/account/sessions/end", form("session", id[1])); r.StatusCode != http.StatusSeeOther {
+		t.Errorf("end the other session: %d", r.StatusCode)
+	}
+	if r := there.get("/credentials"); r.StatusCode != http.StatusSeeOther {
+		t.Errorf("the other session goes on: %d", r.StatusCode)
+	}
+	if r := here.get("/credentials"); r.StatusCode != http.StatusOK {
+		t.Errorf("this session has ended, too: %d", r.StatusCode)
+	}
 }
 
 // TestLinks follows every link that there is, and wants a page at its end.

@@ -153,6 +153,7 @@ type storeForm struct {
 	Plain        []*field
 	Advanced     []*field
 	AdvancedOpen bool
+	AdvancedSet  int    // how many of them are set
 	Try          string // a key to read in the test
 	Restored     bool
 
@@ -274,9 +275,7 @@ func (c *Console) postedStore(r *request) (*storeForm, grantway.SecretStore, err
 // finish puts errors beside their fields.
 func (p *storeForm) finish(wrong problems) {
 	p.Errors, p.Wrong = wrong, summary(wrong, p.Fields)
-	for _, f := range p.Advanced {
-		p.AdvancedOpen = p.AdvancedOpen || f.filled()
-	}
+	p.AdvancedSet, p.AdvancedOpen = advanced(p.Advanced, false)
 }
 
 // refused shows the form again if that helps: ok is false when err is about something else.
