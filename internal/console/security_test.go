@@ -290,6 +290,14 @@ func TestStoredScript(t *testing.T) {
 	if _, err := h.CreateOAuthClient(t.Context(), grantway.OAuthClient{Name: "scripted", Description: script, Roles: []grantway.Assignment{{Role: "auditor", Division: "home"}}}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := h.CreateSecretStore(t.Context(), grantway.SecretStore{Name: "scripted", Kind: "vault", Description: script, Inputs: grantway.Inputs{"address": grantway.Text("https://127.0.0.1:1"),
+		"auth": grantway.Text("approle"), "role": grantway.Text(script), "mount": grantway.Text(script), "path": grantway.Text(script), "namespace": grantway.Text(script), "secret_id": {Ref: &grantway.SecretRef{Store: "env", Key: script}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.SetSingleSignOn(t.Context(), grantway.SingleSignOn{Name: script, Issuer: "https://login.example.com/%22%3E%3Cscript%3E", ClientID: script, Scopes: "openid " + strings.ReplaceAll(script, " ", ""),
+		Rules: []grantway.RoleRule{{Claim: script, Value: script, Role: "auditor", Division: "*"}}}); err != nil {
+		t.Fatal(err)
+	}
 	p.Token.Next(grantwaytest.OAuthError(400, "invalid_scope", "<script>alert(1)</script>"))
 	if _, err := h.ValidateCredential(t.Context(), c.ID); err != nil {
 		t.Fatal(err)
@@ -297,7 +305,7 @@ func TestStoredScript(t *testing.T) {
 	v.post("/people/invite", form("email", "script@example.com", "name", script, "role", "auditor", "division", "*"))
 	q := url.QueryEscape(script)
 	pages := []string{"/credentials", "/credentials?q=" + q + "&sort=" + q + "&health=" + q + "&division=" + q, "/credentials/" + c.ID, "/credentials/" + c.ID + "?span=" + q, "/credentials/" + c.ID + "/edit", "/credentials/" + c.ID + "/delete",
-		"/divisions", "/clients", "/people", "/audit", "/audit?action=" + q + "&object=" + q + "&caller=" + q + "&outcome=" + q + "&from=" + q, "/account", "/sign-in?to=" + q, "/" + url.PathEscape(script), "/credentials/" + url.PathEscape(script)}
+		"/stores", "/stores/scripted/details", "/stores/scripted/edit", "/stores/scripted/delete", "/stores/add?kind=" + q, "/single-sign-on", "/single-sign-on/delete", "/divisions", "/clients", "/people", "/audit", "/audit?action=" + q + "&object=" + q + "&caller=" + q + "&outcome=" + q + "&from=" + q, "/account", "/sign-in?to=" + q, "/" + url.PathEscape(script), "/credentials/" + url.PathEscape(script)}
 	check := func(where, body string) {
 		t.Helper()
 		if strings.Contains(body, "<script>") || strings.Contains(body, "<img src=x") || strings.Contains(body, "'49") {
@@ -311,8 +319,17 @@ func TestStoredScript(t *testing.T) {
 	check("the form", v.post("/credentials/add", f).body)
 	check("validation", v.post("/credentials/validate", f).body)
 	check("the validation of the saved one", v.post("/credentials/"+c.ID+"/validate", form("a", "b")).body)
+	f = form("kind", "vault", "name", script, "description", script, "try", script, "in.address", script, "in.auth", script, "in.token", script, "in.role", script, "in.path", script, "in.ttl_seconds", script, "in.jwt.source", "external", "in.jwt.store", script, "in.jwt.key", script)
+	check("the form of a store", v.post("/stores/add", f).body)
+	check("the test of a store", v.post("/stores/test", f).body)
+	check("the test of a saved store", v.post("/stores/scripted/test", form("key", script, "field", script)).body)
+	f = form("name", script, "issuer", script, "client_id", script, "client_secret", script, "scopes", script, "claim", script, "value", script, "role", script, "division", script)
+	check("the form of single sign-on", v.post("/single-sign-on", f).body)
+	check("the test of single sign-on", v.post("/single-sign-on/test", f).body)
+	check("bulk validation", v.post("/credentials/validate-many", form("id", script, "result", `{"id":"x","name":"<script>","message":"<script>"}`)).body)
+	check("the sign-in page", newVisitor(t, h.URL).get("/sign-in").body)
 	check("sign-in", newVisitor(t, h.URL).post("/sign-in", form("email", script, "password", "x", "to", script)).body)
-	check("the form after the session", newVisitor(t, h.URL).post("/credentials/add", f).body)
+	check("the form after the session", newVisitor(t, h.URL).post("/credentials/add", form("name", script)).body)
 	check("division", v.post("/divisions", form("name", script, "description", script)).body)
 	check("invitation", v.post("/people/invite", form("email", script, "name", script, "role", script, "division", script)).body)
 }
