@@ -293,10 +293,17 @@ func (s *Stores) find(name string) (*entry, error) {
 
 // Spelling is the key of ref as its store spells it: some allow few characters in a name.
 func (s *Stores) Spelling(ref grantway.SecretRef) string {
-	if e := (*s.entries.Load())[ref.Store]; e != nil && e.kind.spell != nil {
-		return e.kind.spell(ref.Key)
+	if e := (*s.entries.Load())[ref.Store]; e != nil {
+		return e.spelling(ref.Key)
 	}
 	return ref.Key
+}
+
+func (e *entry) spelling(key string) string {
+	if e.kind.spell == nil {
+		return key
+	}
+	return e.kind.spell(key)
 }
 
 // Away says why the named store cannot be read just now, in which case values come from memory;

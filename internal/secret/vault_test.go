@@ -135,6 +135,11 @@ func (s *scene) wantTest(t *testing.T, store string, key grantway.SecretRef, wan
 	if err != nil {
 		t.Fatalf("test %s: %v", store, err)
 	}
+	wantSteps(t, store, report, want, parts...)
+}
+
+func wantSteps(t *testing.T, store string, report grantway.Report, want string, parts ...string) {
+	t.Helper()
 	var got, messages []string
 	for _, step := range report.Steps {
 		got, messages = append(got, step.Name+" "+step.Result), append(messages, step.Message)
@@ -253,6 +258,63 @@ func TestVaultMessages(t *testing.T) {
 	if err != nil || len(list) != 3 || !strings.Contains(list[0].Error, "cannot reach") || list[0].LastError == nil {
 		t.Errorf("list: %+v, %v", list, err)
 	}
+}
+
+// TestDraft tries settings that are not saved, of a new store and of one that is changed.
+func TestDraft(t *testing.T) {
+	each(t, func(t *testing.T, s *scene) {
+		const wrong = "canary-draft-6b"
+		s.bao.Put("app", map[string]string{"v": "s1"})
+		try := func(draft grantway.SecretStore, want string, parts ...string) {
+			t.Helper()
+			report, err := s.TestSecretStoreDraft(t.Context(), draft, grantway.SecretRef{Key: "app"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantSteps(t, draft.Name, report, want, parts...)
+		}
+		refuse := func(draft grantway.SecretStore, code grantway.Code, part string) {
+			t.Helper()
+			_, err := s.TestSecretStoreDraft(t.Context(), draft, grantway.SecretRef{})
+			wantError(t, err, code, part)
+		}
+		draft := grantway.SecretStore{Name: "bao", Kind: "vault", Inputs: text("address", s.bao.URL, "token", s.bao.Token)}
+		try(draft, allOK)
+		draft.Inputs["token"] = grantway.Text(wrong)
+		try(draft, "reach ok, sign_in failed", "secret store bao: its token has expired, was revoked, or is wrong")
+		s.file(t, "token", s.bao.Token)
+		draft.Inputs["token"] = grantway.Value{Ref: &grantway.SecretRef{Store: "file", Key: "token"}}
+		try(draft, allOK)
+		draft.Inputs["mount"] = grantway.Text("nowhere")
+		try(draft, "reach ok, sign_in ok, read failed", "no key app")
+		delete(draft.Inputs, "token")
+		refuse(draft, grantway.Invalid, "inputs/token is required")
+		refuse(grantway.SecretStore{Name: "bao", Kind: "vaul"}, grantway.Invalid, "kind must be one of vault")
+		draft.Version = 1
+		refuse(draft, grantway.NotFound, "no such secret store")
+		if list, err := s.SecretStores(t.Context()); err != nil || len(list) != 2 {
+			t.Errorf("a test has added a store: %+v, %v", list, err)
+		}
+
+		// A change: what it leaves out is what is saved, and what is saved stays as it is.
+		saved := s.vault(t, "bao", text("token", s.bao.Token))
+		change := grantway.SecretStore{Name: "bao", Version: saved.Version, Inputs: text("address", s.bao.URL, "mount", "nowhere")}
+		try(change, "reach ok, sign_in ok, read failed", "no key app")
+		change.Inputs = text("address", s.bao.URL, "token", wrong)
+		try(change, "reach ok, sign_in failed")
+		s.wantTest(t, "bao", grantway.SecretRef{Key: "app"}, allOK)
+		if one, err := s.SecretStore(t.Context(), "bao"); err != nil || one.Version != 1 || one.Error != "" || one.LastError != nil || one.Inputs["mount"].Text != "" {
+			t.Errorf("a test of a change has changed the store: %+v, %v", one, err)
+		}
+		change.Inputs = text("address", "https://169.254.169.254")
+		refuse(change, grantway.Invalid, "a cloud metadata service")
+		change.Version = 2
+		refuse(change, grantway.PreconditionFailed, "another version")
+		if n := s.count(t, `SELECT count(*) FROM audit WHERE action = 'store.test' AND detail = 'not saved'`); n != 6 {
+			t.Errorf("%d tests of drafts in the audit trail, want 6", n)
+		}
+		s.nowhere(t, wrong)
+	})
 }
 
 // pastLimit waits until what is in memory is older than the hard limit of one second.
