@@ -276,7 +276,7 @@ func TestAzure(t *testing.T) {
 			c.signIns++
 			c.mu.Unlock()
 			w.Header().Set("Content-Type", "application/json")
-			if why := checkEntra(r, appSecret, &key.PublicKey, certificate, double.URL+r.URL.Path); why != "" {
+			if why := checkEntra(r, "https://vault.azure.net/.default", appSecret, &key.PublicKey, certificate, double.URL+r.URL.Path); why != "" {
 				w.WriteHeader(401)
 				fmt.Fprintf(w, `{"error":"invalid_client","error_description":%s}`, quoted("AADSTS7000215: "+why))
 				return
@@ -352,9 +352,9 @@ func TestAzure(t *testing.T) {
 }
 
 // checkEntra says what is wrong with a token request to Entra.
-func checkEntra(r *http.Request, secret string, key *rsa.PublicKey, certificate *x509.Certificate, tokenURL string) string {
+func checkEntra(r *http.Request, scope, secret string, key *rsa.PublicKey, certificate *x509.Certificate, tokenURL string) string {
 	form := func(name string) string { return r.PostFormValue(name) }
-	if form("grant_type") != "client_credentials" || form("client_id") != "app-1" || form("scope") != "https://vault.azure.net/.default" || r.Header.Get("Authorization") != "" {
+	if form("grant_type") != "client_credentials" || form("client_id") != "app-1" || form("scope") != scope || r.Header.Get("Authorization") != "" {
 		return "not what Entra takes"
 	}
 	switch assertion := form("client_assertion"); {
