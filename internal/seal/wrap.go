@@ -3,7 +3,6 @@ package seal
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -191,12 +190,7 @@ func lockWraps(ctx context.Context, tx *store.Tx) ([]wrap, error) {
 	return readWraps(ctx, tx)
 }
 
-// queryer is a database or a transaction.
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func readWraps(ctx context.Context, q queryer) ([]wrap, error) {
+func readWraps(ctx context.Context, q store.Querier) ([]wrap, error) {
 	rows, err := q.QueryContext(ctx, `SELECT kek_id, version, sealed FROM keyset_wrap ORDER BY kek_id`)
 	if err != nil {
 		return nil, fmt.Errorf("reading the keyset: %w", err)

@@ -45,7 +45,7 @@ type Options struct {
 
 	// Users names the credentials that refer to a store. The app sets it from the one who
 	// keeps credentials; nil means that there are none.
-	Users func(ctx context.Context, q Querier, name string) ([]string, error)
+	Users func(ctx context.Context, q store.Querier, name string) ([]string, error)
 }
 
 // Stores are all secret stores of the hub. Safe for concurrent use.

@@ -170,5 +170,10 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
+// Querier is a *Tx, or what Read returns: for a function that reads within a transaction or without one.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // Read is for queries outside a transaction. On SQLite it refuses to write.
 func (s *Store) Read() *sql.DB { return s.read }
