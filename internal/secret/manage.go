@@ -331,16 +331,11 @@ func (s *Stores) Refer(ctx context.Context, tx *store.Tx, name string) error {
 
 func lockName(name string) string { return "secret_store " + name }
 
-func (s *Stores) users(ctx context.Context, q Querier, name string) ([]string, error) {
+func (s *Stores) users(ctx context.Context, q store.Querier, name string) ([]string, error) {
 	if s.Users == nil {
 		return nil, nil
 	}
 	return s.Users(ctx, q, name)
-}
-
-// Querier is a transaction, or the read pool.
-type Querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // checkURL says why the hub may not call an address that somebody typed in.

@@ -1,10 +1,12 @@
 package secret_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"database/sql"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -234,9 +236,18 @@ func TestVaultMessages(t *testing.T) {
 	s.wantNoToken(t, "app", "secret store bao", "its token has expired, was revoked, or is wrong")
 	s.wantTest(t, "bao", grantway.SecretRef{}, "reach ok, sign_in failed", "its token has expired")
 
+	// Another one, which nobody can renew, runs out by itself.
+	brief := s.bao.NewToken(time.Second, false, "app")
+	if _, err := s.UpdateSecretStore(t.Context(), "bao", grantway.SecretStore{Inputs: text("address", s.bao.URL, "token", brief, "ttl_seconds", "1", "hard_limit_seconds", "1")}); err != nil {
+		t.Fatal(err)
+	}
+	s.wantToken(t, "app")
+	pastLimit(t, s)
+	s.wantNoToken(t, "app", "secret store bao", "its token has expired, was revoked, or is wrong")
+
 	// Another token heals it.
 	one, err := s.UpdateSecretStore(t.Context(), "bao", grantway.SecretStore{Inputs: text("address", s.bao.URL, "token", s.bao.NewToken(time.Hour, true, "app"), "ttl_seconds", "1", "hard_limit_seconds", "1")})
-	if err != nil || one.Version != 2 {
+	if err != nil || one.Version != 3 {
 		t.Fatalf("update: %+v, %v", one, err)
 	}
 	s.wantToken(t, "app")
@@ -526,9 +537,11 @@ func TestSwitch(t *testing.T) {
 		}
 		s.vault(t, "bao", text("token", s.bao.Token))
 		c.Inputs["client_secret"] = grantway.Value{Ref: &grantway.SecretRef{Store: "bao", Key: "app"}}
+		stays := s.sealed(t)
 		if _, err := s.UpdateCredential(t.Context(), c.Name, c); err != nil || sealed() != 0 {
 			t.Errorf("external again: %v, %d sealed secrets", err, sealed())
 		}
+		s.wiped(t, stays)
 		s.wantToken(t, "app")
 
 		// The same for what a store signs in with.
@@ -549,6 +562,40 @@ func TestSwitch(t *testing.T) {
 		s.wantToken(t, "app")
 		s.nowhere(t, inside)
 	})
+}
+
+// sealed is the one sealed secret of a credential.
+func (s *scene) sealed(t *testing.T) (value []byte) {
+	t.Helper()
+	db := s.open(t)
+	defer db.Close()
+	if err := db.Read().QueryRowContext(t.Context(), `SELECT sealed FROM credential_secret`).Scan(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// wiped wants that a value is nowhere in the file of an embedded database, not even where
+// deleted rows were. What becomes of those of PostgreSQL is up to its vacuum.
+func (s *scene) wiped(t *testing.T, value []byte) {
+	t.Helper()
+	if s.database != "" {
+		return
+	}
+	path := filepath.Join(s.Data, "grantway.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, path + "-wal"} {
+		if text, err := os.ReadFile(name); err != nil || bytes.Contains(text, value) {
+			t.Errorf("%s: the sealed secret is still in it, or %v", filepath.Base(name), err)
+		}
+	}
 }
 
 // TestVaultRenewal keeps a token alive that nobody uses.
