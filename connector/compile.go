@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"reflect"
@@ -180,6 +181,9 @@ func merge(parent, child *Source) Source {
 	if m.OAuth2 != nil && parent.OAuth2 != nil && child.Drop != nil {
 		m.OAuth2 = without(m.OAuth2, child.OAuth2, child.Drop)
 	}
+	m.Vendor = cmp.Or(child.Vendor, parent.Vendor)
+	m.Documentation = cmp.Or(child.Documentation, parent.Documentation)
+	m.Checked = cmp.Or(child.Checked, parent.Checked)
 	inherit(&m.Vars, parent.Vars)
 	inherit(&m.Signers, parent.Signers)
 	inherit(&m.Categories, parent.Categories)
