@@ -31,7 +31,8 @@ var update = flag.Bool("update", false, "write the golden requests anew")
 // secretsOf resolves the secret inputs of values, all of which are internal here.
 func secretsOf(values map[string]grantway.Value) map[string]grant.Secret {
 	secrets := map[string]grant.Secret{}
-	d, _ := connector.Find(grantway.PlainConnector)
+	c, _ := loadCatalog()
+	d, _ := c.Find(grantway.PlainConnector)
 	for _, key := range d.Secrets() {
 		if v := values[key]; v.Text != "" {
 			secrets[key] = grant.Secret(v.Text)
@@ -43,11 +44,11 @@ func secretsOf(values map[string]grantway.Value) map[string]grant.Secret {
 // build is the HTTP request that a credential's inputs come to.
 func build(t testing.TB, inputs grantway.Inputs) (*http.Request, error) {
 	t.Helper()
-	r, err := plain(t).Compile(connector.Values{Plain: inputs, Secrets: secretsOf(inputs)})
+	plan, err := plain(t).Compile(connector.Values{Plain: inputs, Secrets: secretsOf(inputs)})
 	if err != nil {
 		return nil, err
 	}
-	return r.Build(t.Context())
+	return plan.OAuth2().Build(t.Context())
 }
 
 // TestGoldenRequests compiles the inputs of testdata/*.txtar into the requests beside them. What is
@@ -189,6 +190,7 @@ func TestValuesDoNotChangeTheStructure(t *testing.T) {
 		return rapid.OneOf(rapid.StringN(1, 20, 200), rapid.SampledFrom([]string{
 			"&scope=admin", "a=b", "a&b", "%26", "a+b", "{{client_secret}}", "$(id)", "\r\nHost: evil", "a\x00b", "é", "\u2028", "../..", "?a=b", "#f", ":", `"`, ";", "client_secret"})).Draw(t, name)
 	}
+	d := plain(t)
 	rapid.Check(t, func(t *rapid.T) {
 		values := map[string]string{}
 		for _, key := range []string{"client_id", "client_secret", "audience", "scopes", "grant_type"} {
@@ -200,15 +202,14 @@ func TestValuesDoNotChangeTheStructure(t *testing.T) {
 		for key, value := range values {
 			inputs[key] = grantway.Text(value)
 		}
-		d, _ := connector.Find(grantway.PlainConnector)
 		if d.Check(inputs) != nil {
 			t.Skip("refused, which is safe, too")
 		}
-		request, err := d.Compile(connector.Values{Plain: inputs, Secrets: secretsOf(inputs)})
+		plan, err := d.Compile(connector.Values{Plain: inputs, Secrets: secretsOf(inputs)})
 		if err != nil {
 			t.Skip("refused, which is safe, too")
 		}
-		r, err := request.Build(t.Context())
+		r, err := plan.OAuth2().Build(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

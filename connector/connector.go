@@ -1,12 +1,18 @@
 // Package connector describes third-party applications: which inputs one needs and how
 // they become a token request.
 //
-// A Definition plus the values of its inputs compiles into a grant.Request; nothing here
-// talks to the network or knows where values are stored. All ways of getting a token end in Compile.
+// A definition is a YAML document ([Source]; docs/connectors.md is the reference of the
+// language). [Parse] compiles it once into an immutable [Definition], and reports everything that is
+// wrong at once. A Definition plus the values of its inputs is a [Plan]: it gets tokens, puts
+// them onto requests, and knows by which signs an API refuses one. Nothing here knows where values
+// or tokens are stored, and only a [Sender] talks to the network.
+//
+// The ready-made definitions are in directory catalog; see [Catalog].
 package connector
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,14 +24,38 @@ import (
 	"github.com/grantway/grantway/grant"
 )
 
-// Definition describes one third-party application. It is immutable.
+// Definition describes one third-party application. It is immutable, and safe for concurrent
+// use. Parse makes one from YAML; one of Name and Inputs alone is good for Check.
 type Definition struct {
 	Name        string  `json:"name"` // such as oauth2-client-credentials
 	Title       string  `json:"title"`
 	Description string  `json:"description"`
 	Inputs      []Input `json:"inputs"` // in the order a form shows them
 
-	compile func(Values) (*grant.Request, error)
+	// Source is the definition as it was written, with what it inherits; it must not be changed.
+	Source *Source `json:"-"`
+
+	// Warnings are what Parse found suspicious.
+	Warnings Problems `json:"-"`
+
+	defaults                    map[string]*template // of inputs whose default is a template
+	vars                        []pair
+	certificate, certificateKey *template
+	signers                     []signer
+	steps                       []step
+	token                       *tokenRule
+	errors                      *errorRule
+	discover                    *request
+	apply                       *apply
+	detect                      detect
+	verify                      *endpoint
+	endpoints                   []*endpoint
+}
+
+// HasToken tells whether there is a token to ask for or to make. Without one, requests are
+// authorized by the inputs alone.
+func (d *Definition) HasToken() bool {
+	return len(d.steps) > 0 || d.token != nil && d.token.value != nil
 }
 
 // Type is what an input holds.
@@ -44,31 +74,36 @@ const (
 	Date       Type = "date"       // RFC 3339 date or date-time
 	PEM        Type = "pem"        // certificates, PEM
 	Parameters Type = "parameters" // a list of {in, name, value}
+	Hostname   Type = "hostname"   // a host, with or without a port
+	Integer    Type = "integer"    // a whole number
 )
 
 // Input is one variable of a definition.
 type Input struct {
-	Key      string   `json:"key"` // fixed; case-sensitive
-	Title    string   `json:"title"`
-	Help     string   `json:"help,omitempty"`
-	Type     Type     `json:"type"`
-	Enum     []string `json:"enum,omitempty"`
-	Default  string   `json:"default,omitempty"`
-	Required bool     `json:"required,omitempty"`
-	Advanced bool     `json:"advanced,omitempty"` // forms fold it away
+	Key      string   `json:"key" doc:"The name of the variable: fixed, case-sensitive."`
+	Title    string   `json:"title,omitempty" doc:"What a form calls it. Empty is the key."`
+	Alias    string   `json:"alias,omitempty" doc:"What the vendor calls it."`
+	Help     string   `json:"help,omitempty" doc:"A sentence below the field."`
+	Type     Type     `json:"type,omitempty" doc:"Empty is string."`
+	Enum     []string `json:"enum,omitempty" doc:"The values of type enum."`
+	Default  string   `json:"default,omitempty" doc:"At most 1,024 bytes. May be a template of other inputs that are not secret."`
+	Required bool     `json:"required,omitempty" doc:"A credential cannot be saved without it, unless there is a default."`
+	Advanced bool     `json:"advanced,omitempty" doc:"Forms fold it away."`
+	Locked   bool     `json:"locked,omitempty" doc:"Its value is the default; a credential cannot change it."`
+	Level    string   `json:"level,omitempty" doc:"What it belongs to: connector, auth (also when empty) or endpoint."`
+	Pattern  string   `json:"pattern,omitempty" doc:"Regular expression (RE2) that the whole value must match."`
 
-	// RequiredWhen makes the input required only for certain values of another one.
-	RequiredWhen *Condition `json:"required_when,omitempty"`
+	RequiredWhen *Condition `json:"required_when,omitempty" doc:"Makes it required only for certain values of another input."`
+	Max          int        `json:"max,omitempty" doc:"The greatest length in bytes. Empty is 4,096."`
 
-	// Max is the greatest length in bytes; 0 is 4,096.
-	Max int `json:"max,omitempty"`
+	pattern *regexp.Regexp
 }
 
 // Condition holds when the input Key has one of Values, and Unless, if named, is not set.
 type Condition struct {
-	Key    string   `json:"key"`
-	Values []string `json:"values"`
-	Unless string   `json:"unless,omitempty"`
+	Key    string   `json:"key" doc:"Another input."`
+	Values []string `json:"values" doc:"Its values with which this one is required."`
+	Unless string   `json:"unless,omitempty" doc:"An input that makes this one unnecessary."`
 }
 
 // Values are the inputs of one credential, ready for Compile: plain values as they were
@@ -76,16 +111,6 @@ type Condition struct {
 type Values struct {
 	Plain   map[string]grantway.Value
 	Secrets map[string]grant.Secret
-
-	def *Definition
-}
-
-// Find returns the definition with that name.
-func Find(name string) (*Definition, bool) {
-	if name == plain.Name {
-		return plain, true
-	}
-	return nil, false
 }
 
 // Input returns the input with that key.
@@ -139,7 +164,7 @@ func (d *Definition) Check(values map[string]grantway.Value) []grantway.Field {
 
 func (d *Definition) required(in Input, values map[string]grantway.Value) bool {
 	if in.Required {
-		return true
+		return in.Default == ""
 	}
 	c := in.RequiredWhen
 	if c == nil {
@@ -160,13 +185,6 @@ func (d *Definition) text(values map[string]grantway.Value, key string) string {
 	return in.Default
 }
 
-// Compile makes the token request. Errors are *grantway.Error with the fields that are
-// wrong: of the secrets, which Check could not see, among others.
-func (d *Definition) Compile(v Values) (*grant.Request, error) {
-	v.def = d
-	return d.compile(v)
-}
-
 // check says what is wrong with a value, "" if nothing is.
 func (in Input) check(v grantway.Value) string {
 	if in.Type == SecretText {
@@ -180,6 +198,9 @@ func (in Input) check(v grantway.Value) string {
 	}
 	if v.Params != nil {
 		return "must be a string"
+	}
+	if in.Locked && v.Text != in.Default {
+		return "is fixed by the connector"
 	}
 	return in.checkText(v.Text)
 }
@@ -228,7 +249,18 @@ func (in Input) checkText(s string) string {
 	case in.Type != PEM && strings.TrimSpace(s) != s && in.Type != Scopes:
 		return "must not begin or end with a space"
 	}
+	if in.pattern != nil && !in.pattern.MatchString(s) {
+		return "must match " + in.Pattern
+	}
 	switch in.Type {
+	case Hostname:
+		if err := checkAuthority(s); err != nil {
+			return err.Error()
+		}
+	case Integer:
+		if _, err := strconv.ParseInt(s, 10, 64); err != nil {
+			return "must be a whole number"
+		}
 	case Enum:
 		if !slices.Contains(in.Enum, s) {
 			return "must be one of " + strings.Join(in.Enum, ", ")

@@ -31,6 +31,16 @@ type Client struct {
 
 // Token asks for a token. The error is always an *Error; when ctx ended, it wraps ctx.Err().
 func (c *Client) Token(ctx context.Context, r *Request) (*Token, error) {
+	ans, err := c.Ask(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return ans.Token(r)
+}
+
+// Ask is Token for callers who read the answer themselves, or more of it than a Token. An
+// answer of any status is no error.
+func (c *Client) Ask(ctx context.Context, r *Request) (*Answer, error) {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
 	for retried := false; ; retried = true {
@@ -47,11 +57,22 @@ func (c *Client) Token(ctx context.Context, r *Request) (*Token, error) {
 			return nil, err
 		}
 		// A server may want a nonce that we did not have (RFC 9449 section 8).
-		if r.DPoP != nil && c.nonces.learn(a.req.URL, ans.header) != "" && ans.wantsNonce() && !retried {
+		if r.DPoP != nil && c.nonces.learn(a.req.URL, ans.Header) != "" && ans.wantsNonce() && !retried {
 			continue
 		}
-		return ans.token(r, a.hide)
+		return ans, nil
 	}
+}
+
+// Exchange makes one request that need not be one of RFC 6749, with all the guarantees of a
+// Client. An answer of any status is no error.
+func (c *Client) Exchange(ctx context.Context, x *Exchange) (*Answer, error) {
+	if err := checkRequestURL(x.Request.URL); err != nil {
+		return nil, prepareError("URL", err)
+	}
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	return c.send(ctx, x.attempt())
 }
 
 // Revoke tells the revocation endpoint that token is no longer needed (RFC 7009), with
@@ -80,8 +101,8 @@ func (c *Client) revoke(ctx context.Context, endpoint string, r *Request, token 
 	if err != nil {
 		return err
 	}
-	if ans.status != http.StatusOK {
-		return ans.refusal(a.hide)
+	if ans.Status != http.StatusOK {
+		return ans.refusal()
 	}
 	return nil
 }
@@ -97,19 +118,11 @@ func (c *Client) deadline(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeout(ctx, timeout)
 }
 
-// answer is an HTTP response that was read whole.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-	sent   time.Time // when the request went out
-}
-
 // maxBody is how much of an answer is read.
 const maxBody = 1 << 20
 
 // send makes one attempt; its error is an *Error.
-func (c *Client) send(ctx context.Context, a *attempt) (*answer, error) {
+func (c *Client) send(ctx context.Context, a *attempt) (*Answer, error) {
 	transport := c.transport()
 	if a.cert != nil {
 		// A connection of its own for each request: tokens are fetched rarely, and no
@@ -134,7 +147,7 @@ func (c *Client) send(ctx context.Context, a *attempt) (*answer, error) {
 	if len(body) > maxBody {
 		return nil, &Error{Stage: StageResponse, Class: Permanent, Status: resp.StatusCode, Message: "the answer is larger than 1 MiB"}
 	}
-	return &answer{resp.StatusCode, resp.Header, body, sent}, nil
+	return &Answer{Status: resp.StatusCode, Header: resp.Header, Body: body, Sent: sent, Received: time.Now(), hide: a.hide}, nil
 }
 
 func (c *Client) transport() *http.Transport {

@@ -166,6 +166,9 @@ func publicKeyEqual(a, b crypto.PublicKey) bool {
 // Public is the public half of a key that ParseSigningKey returned.
 func (k *SigningKey) Public() crypto.PublicKey { return k.key.Public() }
 
+// Signer signs with a key that ParseSigningKey returned, for what is not a JWT.
+func (k *SigningKey) Signer() crypto.Signer { return k.key }
+
 func (k *SigningKey) check() error {
 	if k == nil || k.key == nil {
 		return errors.New("signing key: is missing")

@@ -76,14 +76,14 @@ func (c *Client) metadata(ctx context.Context, issuer, location string) (*Metada
 	if err != nil {
 		return nil, err
 	}
-	if ans.status != http.StatusOK {
-		return nil, ans.refusal(hide)
+	if ans.Status != http.StatusOK {
+		return nil, ans.refusal()
 	}
 	if _, ok := ans.object(); !ok {
 		return nil, ans.nonsense("the metadata at " + location + " is " + ans.describe(hide))
 	}
 	var m Metadata
-	if err := json.Unmarshal(ans.body, &m); err != nil {
+	if err := json.Unmarshal(ans.Body, &m); err != nil {
 		return nil, ans.nonsense("the metadata at " + location + " is malformed")
 	}
 	if m.Issuer != issuer {

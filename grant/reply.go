@@ -20,25 +20,26 @@ import (
 type object = map[string]json.RawMessage
 
 // object decodes the body if it is a JSON object, whatever its content type says.
-func (a *answer) object() (object, bool) {
+func (a *Answer) object() (object, bool) {
 	var o object
-	err := json.Unmarshal(bytes.TrimPrefix(a.body, []byte("\xef\xbb\xbf")), &o)
+	err := json.Unmarshal(bytes.TrimPrefix(a.Body, []byte("\xef\xbb\xbf")), &o)
 	return o, err == nil && o != nil
 }
 
-func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
+func (a *Answer) ok() bool { return a.Status >= 200 && a.Status < 300 }
 
 // wantsNonce tells whether the server refused the request for want of a DPoP nonce.
-func (a *answer) wantsNonce() bool {
+func (a *Answer) wantsNonce() bool {
 	o, _ := a.object()
 	return !a.ok() && text(o["error"]) == "use_dpop_nonce"
 }
 
-// token makes a Token of the answer to r (RFC 6749 section 5.1), or an *Error.
-func (a *answer) token(r *Request, hide *redactor) (*Token, error) {
+// Token makes a Token of the answer to r (RFC 6749 section 5.1), or an *Error.
+func (a *Answer) Token(r *Request) (*Token, error) {
+	hide := a.hide
 	top, isObject := a.object()
 	if !a.ok() || hasError(top) {
-		return nil, a.refusal(hide)
+		return nil, a.refusal()
 	}
 	if !isObject {
 		return nil, a.nonsense("the answer is " + a.describe(hide))
@@ -56,7 +57,7 @@ func (a *answer) token(r *Request, hide *redactor) (*Token, error) {
 	if value == "" || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return nil, a.nonsense(hide.text(key, 100, true) + " in the answer is not a token: it must be a string of printable ASCII characters")
 	}
-	t := &Token{AccessToken: Secret(value), IssuedAt: a.sent}
+	t := &Token{AccessToken: Secret(value), IssuedAt: a.Sent}
 
 	// What belongs to the token stands beside it, or at the top.
 	member := func(name string) json.RawMessage {
@@ -72,13 +73,19 @@ func (a *answer) token(r *Request, hide *redactor) (*Token, error) {
 	if granted, ok := scope(member("scope")); ok {
 		t.Scope = granted
 	}
-	if e := a.expiry(t, r, member); e != nil {
-		return nil, e
+	asText := func(name string) string {
+		if s := text(member(name)); s != "" {
+			return s
+		}
+		return string(member(name))
+	}
+	if err := a.Expire(t, asText, r.DefaultLifetime); err != nil {
+		return nil, err
 	}
 	return t, nil
 }
 
-func (a *answer) tokenType(t *Token, r *Request, typ string, hide *redactor) *Error {
+func (a *Answer) tokenType(t *Token, r *Request, typ string, hide *redactor) *Error {
 	optional := r.TokenTypeOptional || r.TokenKey != "" && r.TokenKey != "access_token"
 	switch {
 	case typ == "" && !optional:
@@ -100,30 +107,34 @@ func (a *answer) tokenType(t *Token, r *Request, typ string, hide *redactor) *Er
 	return nil
 }
 
-// expiry fills in t.ExpiresAt and t.ExpirySource. Its error is Temporary: by the next try
-// the server may have made a new token.
-func (a *answer) expiry(t *Token, r *Request, member func(string) json.RawMessage) *Error {
-	seconds, name, source := a.lifetime(t, r, member)
+// Expire fills in t.ExpiresAt and t.ExpirySource: by what the answer says in one of the members
+// expires_in, expires_at, expires_on and expires, else by the exp claim of a JWT, else by
+// standard (0 is DefaultLifetime). Its error is an *Error, Temporary: by the next try the server may
+// have made a new token.
+func (a *Answer) Expire(t *Token, member func(name string) string, standard time.Duration) error {
+	seconds, name, source := a.lifetime(t, member, standard)
+	return a.ExpireIn(t, seconds, name, source)
+}
+
+// ExpireIn is Expire with a lifetime in seconds that is known, what it is called, and the ExpirySource.
+func (a *Answer) ExpireIn(t *Token, seconds float64, name, source string) error {
 	lifetime := time.Duration(0)
 	if seconds > 0 {
 		lifetime = time.Duration(min(seconds, MaxLifetime.Seconds()) * float64(time.Second))
 	}
-	t.ExpiresAt, t.ExpirySource = a.sent.Add(lifetime), source
-	if !t.ExpiresAt.After(time.Now()) {
-		return &Error{Stage: StageResponse, Class: Temporary, Status: a.status,
+	t.ExpiresAt, t.ExpirySource = a.Sent.Add(lifetime), source
+	if !t.ExpiresAt.After(a.Received) {
+		return &Error{Stage: StageResponse, Class: Temporary, Status: a.Status,
 			Message: fmt.Sprintf("the token had expired when it arrived: by %s its lifetime is %g s", name, seconds)}
 	}
 	return nil
 }
 
-// lifetime is how many seconds from a.sent the token lives, which member or claim says so, and
+// lifetime is how many seconds from a.Sent the token lives, which member or claim says so, and
 // the ExpirySource that makes.
-func (a *answer) lifetime(t *Token, r *Request, member func(string) json.RawMessage) (seconds float64, name, source string) {
+func (a *Answer) lifetime(t *Token, member func(string) string, standard time.Duration) (seconds float64, name, source string) {
 	for _, name := range []string{"expires_in", "expires_at", "expires_on", "expires"} {
-		s := text(member(name))
-		if s == "" {
-			s = string(member(name))
-		}
+		s := member(name)
 		if v, ok := number(s); ok && name == "expires_in" {
 			return v, name, "response"
 		} else if ok {
@@ -131,26 +142,26 @@ func (a *answer) lifetime(t *Token, r *Request, member func(string) json.RawMess
 		}
 		for _, parse := range []func(string) (time.Time, error){http.ParseTime, parseRFC3339} {
 			if at, err := parse(s); err == nil {
-				return at.Sub(a.sent).Seconds(), name, "response"
+				return at.Sub(a.Sent).Seconds(), name, "response"
 			}
 		}
 	}
 	if exp, ok := t.Claims()["exp"].(json.Number); ok {
 		if v, ok := number(exp.String()); ok {
-			return v - unix(a.sent), "the claim exp", "jwt"
+			return v - unix(a.Sent), "the claim exp", "jwt"
 		}
 	}
-	return cmp.Or(r.DefaultLifetime, DefaultLifetime).Seconds(), "default", "default"
+	return cmp.Or(standard, DefaultLifetime).Seconds(), "default", "default"
 }
 
-// until converts v to seconds from a.sent: a number of seconds or milliseconds since 1970
+// until converts v to seconds from a.Sent: a number of seconds or milliseconds since 1970
 // is a time, one too small to be a time of this century is a lifetime in seconds.
-func (a *answer) until(v float64) float64 {
+func (a *Answer) until(v float64) float64 {
 	switch {
 	case v >= 1e11:
-		return v/1000 - unix(a.sent)
+		return v/1000 - unix(a.Sent)
 	case v >= 1e9:
-		return v - unix(a.sent)
+		return v - unix(a.Sent)
 	}
 	return v
 }
@@ -166,8 +177,9 @@ func parseRFC3339(s string) (time.Time, error) { return time.Parse(time.RFC3339,
 func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 // refusal makes an Error of an answer that is an error, or is no token.
-func (a *answer) refusal(hide *redactor) *Error {
-	e := &Error{Stage: StageResponse, Status: a.status, RetryAt: retryAt(a.header.Get("Retry-After"))}
+func (a *Answer) refusal() *Error {
+	hide := a.hide
+	e := &Error{Stage: StageResponse, Status: a.Status, RetryAt: retryAt(a.Header.Get("Retry-After"))}
 	o, _ := a.object()
 	code := ""
 	if hasError(o) {
@@ -181,17 +193,17 @@ func (a *answer) refusal(hide *redactor) *Error {
 			e.URI = hide.text(u.String(), 500, true)
 		}
 	}
-	e.Class = class(a.status, code, !e.RetryAt.IsZero())
-	to, err := url.Parse(a.header.Get("Location"))
-	said := "the server answered " + cmp.Or(http.StatusText(a.status), "with an unknown status")
+	e.Class = class(a.Status, code, !e.RetryAt.IsZero())
+	to, err := url.Parse(a.Header.Get("Location"))
+	said := "the server answered " + cmp.Or(http.StatusText(a.Status), "with an unknown status")
 	switch {
 	case e.Code != "":
 	case e.Description != "":
 		e.Message = e.Description
-	case a.status >= 300 && a.status < 400 && err == nil && to.Host != "":
+	case a.Status >= 300 && a.Status < 400 && err == nil && to.Host != "":
 		to = &url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}
 		e.Message = "the server redirects to " + hide.text(to.String(), 200, true) + ", which is refused"
-	case a.status >= 300 && a.status < 400:
+	case a.Status >= 300 && a.Status < 400:
 		e.Message = "the server redirects, which is refused"
 	default:
 		e.Message = said + " and " + a.describe(hide)
@@ -235,22 +247,22 @@ func retryAt(header string) time.Time {
 	return at
 }
 
-func (a *answer) nonsense(message string) *Error {
-	return &Error{Stage: StageResponse, Class: Permanent, Status: a.status, Message: message}
+func (a *Answer) nonsense(message string) *Error {
+	return &Error{Stage: StageResponse, Class: Permanent, Status: a.Status, Message: message}
 }
 
 // describe names what the body is and shows a piece of it.
-func (a *answer) describe(hide *redactor) string {
-	if len(bytes.TrimSpace(a.body)) == 0 {
+func (a *Answer) describe(hide *redactor) string {
+	if len(bytes.TrimSpace(a.Body)) == 0 {
 		return "empty"
 	}
-	return a.kind() + ": " + hide.body(a.body, a.status)
+	return a.kind() + ": " + hide.body(a.Body, a.Status)
 }
 
 // kind names what the body, which is not empty, is.
-func (a *answer) kind() string {
-	b := bytes.TrimSpace(a.body)
-	media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+func (a *Answer) kind() string {
+	b := bytes.TrimSpace(a.Body)
+	media, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
 	switch {
 	case json.Valid(b) && b[0] == '[':
 		return "a JSON array, not an object"

@@ -33,6 +33,10 @@ type Token struct {
 	// the access token) or "default" (the reply did not say).
 	ExpirySource string `json:"expiry_source"`
 
+	// Kept is more of what the answer said and requests to the API need, such as the address
+	// of the customer's instance, by name. It may be secret, so it is stored as the token is. nil when there is nothing.
+	Kept map[string]Secret `json:"-"`
+
 	// DPoP is the key the token is bound to (RFC 9449); nil for a bearer token.
 	// It is not part of the stored form: who stores a token keeps the key elsewhere.
 	DPoP *DPoPKey `json:"-"`

@@ -1,0 +1,276 @@
+package connector
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/grantway/grantway/grant"
+)
+
+// maxContent is how much of a body is read when it is signed, or looked into.
+const (
+	maxContent = 10 << 20
+	maxPeek    = 64 << 10
+)
+
+// NeedsBody tells whether Apply reads the body of requests: the connector signs or changes it.
+func (p *Plan) NeedsBody() bool { return p.def.apply.content }
+
+// BaseURL is what the paths of the API are below, which may be known only with a token. The
+// error tells that there is none.
+func (p *Plan) BaseURL(t *grant.Token) (*url.URL, error) {
+	if p.def.apply.base == nil {
+		return nil, requestError(errors.New("the connector has no base URL"))
+	}
+	s := p.scope().inner()
+	p.know(s, t)
+	text, err := p.def.apply.base.eval(s)
+	if err != nil {
+		return nil, requestError(fmt.Errorf("the base URL: %w", err))
+	}
+	u, err := parseURL(text)
+	if err != nil {
+		return nil, requestError(fmt.Errorf("the base URL %w", err))
+	}
+	return u, nil
+}
+
+// Allows tells whether a request with a token may go to u: to the origin of base, or over https to one
+// of the hosts that the definition names.
+func (p *Plan) Allows(u, base *url.URL) bool {
+	if base != nil && u.Scheme == base.Scheme && strings.EqualFold(u.Host, base.Host) {
+		return true
+	}
+	if u.Scheme != "https" {
+		return false
+	}
+	return slices.ContainsFunc(p.def.apply.hosts, func(host string) bool {
+		if suffix, ok := strings.CutPrefix(host, "*"); ok {
+			return strings.HasSuffix(strings.ToLower(u.Host), strings.ToLower(suffix))
+		}
+		return strings.EqualFold(u.Host, host)
+	})
+}
+
+// FollowsRedirect tells whether a redirect from one URL to another may be followed.
+func (p *Plan) FollowsRedirect(from, to *url.URL) bool {
+	switch p.def.apply.redirects {
+	case "none":
+		return false
+	case "hosts":
+		return p.Allows(to, from)
+	}
+	return to.Scheme == from.Scheme && strings.EqualFold(to.Host, from.Host)
+}
+
+// Apply authorizes a request to the API as the definition says. It changes req and its
+// header, so both must be the caller's own. t is nil for a definition without token. A
+// connector that NeedsBody reads the body, at most 10 MiB of it, and sets GetBody.
+func (p *Plan) Apply(req *http.Request, t *grant.Token) error {
+	a := p.def.apply
+	if a.bearer {
+		if t == nil {
+			return requestError(errors.New("there is no token"))
+		}
+		t.SetAuthHeader(req)
+		return nil
+	}
+	var content []byte
+	if a.content && req.Body != nil && req.Body != http.NoBody {
+		var err error
+		if content, err = readBody(req); err != nil {
+			return requestError(err)
+		}
+	}
+	s := p.scope().inner()
+	p.know(s, t)
+	if err := p.apply(req, content, s); err != nil {
+		return requestError(err)
+	}
+	return nil
+}
+
+func readBody(req *http.Request) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(req.Body, maxContent+1))
+	req.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxContent {
+		return nil, errors.New("the body is larger than 10 MiB, and this connector signs it")
+	}
+	setBody(req, content)
+	return content, nil
+}
+
+func setBody(req *http.Request, content []byte) {
+	req.Body = io.NopCloser(bytes.NewReader(content))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
+	req.ContentLength = int64(len(content))
+}
+
+// apply goes from what is signed to what signs it: body, query, then variables, headers, signature.
+func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
+	a := p.def.apply
+	body, err := evalPairs(a.body, s)
+	if err != nil {
+		return err
+	}
+	if len(body) > 0 {
+		if content, err = addFields(req, content, body); err != nil {
+			return err
+		}
+	}
+	if a.request {
+		describe(s, req, content)
+	}
+	s.compute(a.vars)
+	query, err := evalPairs(a.query, s)
+	if err != nil {
+		return err
+	}
+	if len(query) > 0 {
+		u := *req.URL
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+encodePairs(query), "&")
+		req.URL = &u
+	}
+	headers, err := evalPairs(a.headers, s)
+	if err != nil {
+		return err
+	}
+	for _, h := range headers {
+		req.Header.Del(h.name)
+	}
+	for _, h := range headers {
+		req.Header.Add(h.name, h.value)
+	}
+	if a.basic != nil {
+		text, err := a.basic.header(s)
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Authorization", text)
+	}
+	cookies, err := evalPairs(a.cookies, s)
+	if err != nil {
+		return err
+	}
+	if len(cookies) > 0 {
+		text := joinCookies(cookies)
+		if old := req.Header.Get("Cookie"); old != "" {
+			text = old + "; " + text
+		}
+		req.Header.Set("Cookie", text)
+	}
+	if a.sign != nil {
+		return a.sign.sign(req, content, s)
+	}
+	return nil
+}
+
+// describe sets the variables of the request.
+func describe(s *scope, req *http.Request, content []byte) {
+	host := req.Host
+	if host == "" {
+		host = req.URL.Host
+	}
+	path := req.URL.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	s.set("request", map[string]any{
+		"method": req.Method, "url": req.URL.String(), "host": host, "path": path, "query": req.URL.RawQuery,
+		"content_type": req.Header.Get("Content-Type"), "body": string(content),
+	}, false)
+}
+
+// addFields adds fields to a form or to a JSON object.
+func addFields(req *http.Request, content []byte, fields []evaluated) ([]byte, error) {
+	media, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	switch {
+	case strings.HasSuffix(media, "json"):
+		o := map[string]json.RawMessage{}
+		if len(bytes.TrimSpace(content)) > 0 && (json.Unmarshal(content, &o) != nil || o == nil) {
+			return nil, errors.New("the body is not a JSON object, and the connector adds a field to it")
+		}
+		for _, f := range fields {
+			text, err := marshal(f.value)
+			if err != nil {
+				return nil, err
+			}
+			o[f.name] = text
+		}
+		var err error
+		if content, err = marshal(o); err != nil {
+			return nil, err
+		}
+	case media == formType, media == "" && len(content) == 0 && (req.Method == http.MethodPost || req.Method == http.MethodPut):
+		content = []byte(strings.TrimPrefix(string(content)+"&"+encodePairs(fields), "&"))
+		req.Header.Set("Content-Type", formType)
+	default:
+		return nil, errors.New("the body is neither a form nor JSON, and the connector adds a field to it")
+	}
+	setBody(req, content)
+	return content, nil
+}
+
+// Refused tells whether an answer of the API says that the token is no longer good. It may
+// look into the beginning of a body, and puts back what it read.
+func (p *Plan) Refused(resp *http.Response) bool {
+	d := &p.def.detect
+	if slices.Contains(d.statuses, resp.StatusCode) {
+		return true
+	}
+	if len(d.when) == 0 {
+		return false
+	}
+	var body any
+	if slices.ContainsFunc(d.when, func(m symptom) bool { return m.Path != "" && (m.Status == 0 || m.Status == resp.StatusCode) }) && resp.Body != nil {
+		body = peek(resp)
+	}
+	s := p.scope()
+	return slices.ContainsFunc(d.when, func(m symptom) bool { return m.holds(resp.StatusCode, resp.Header, body, s) })
+}
+
+// peek decodes the body of an answer that is small enough.
+func peek(resp *http.Response) any {
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.Header.Get("Content-Encoding") != "" || media != "" && !strings.HasSuffix(media, "json") && !strings.HasSuffix(media, "xml") && media != "text/html" && media != "text/plain" {
+		return nil // and do not wait for what may be a stream
+	}
+	start, err := io.ReadAll(io.LimitReader(resp.Body, maxPeek))
+	rest := resp.Body
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(start), rest), rest}
+	if err != nil || len(start) == maxPeek {
+		return nil
+	}
+	body, err := decodeBody(resp.Header, start, "")
+	if err != nil {
+		return string(start)
+	}
+	return body
+}
+
+// Verify tells what is wrong with the answer to the request "verify", "" if nothing is.
+func (p *Plan) Verify(a *grant.Answer) error {
+	e := p.def.verify
+	r := read(a, "")
+	if e == nil || e.accepts(a.Status) && !(p.def.errors != nil && p.refuses(r, p.scope())) {
+		return nil
+	}
+	return p.refusal(r, p.scope())
+}
+
+// HasVerify tells whether there is a harmless request, for Request with the name "verify".
+func (d *Definition) HasVerify() bool { return d.verify != nil }

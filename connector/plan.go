@@ -1,0 +1,347 @@
+package connector
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grant"
+)
+
+// Plan is a definition with the values of one credential: everything that is needed to get
+// its tokens and to authorize its requests. It holds secrets. It is immutable, and safe for
+// concurrent use.
+type Plan struct {
+	def         *Definition
+	values      map[string]any
+	secret      map[string]bool
+	parameters  map[string][]grantway.Param
+	certificate *tls.Certificate
+	clock       *clock
+	static      *grant.Request // the token request, if it is one of RFC 6749 that never changes
+}
+
+// Sender sends the requests of a Plan. A *grant.Client is one; recorded cases have another.
+type Sender interface {
+	Ask(context.Context, *grant.Request) (*grant.Answer, error)
+	Exchange(context.Context, *grant.Exchange) (*grant.Answer, error)
+}
+
+// wallClock is the clock of real requests.
+func wallClock() *clock {
+	return &clock{now: time.Now, random: func() (b [16]byte) { rand.Read(b[:]); return b }}
+}
+
+// Compile puts values into the definition. Errors are *grantway.Error with the fields that
+// are wrong: of the secrets, which Check could not see, among others.
+func (d *Definition) Compile(v Values) (*Plan, error) { return d.compile(v, wallClock()) }
+
+func (d *Definition) compile(v Values, c *clock) (*Plan, error) {
+	p := &Plan{def: d, values: make(map[string]any, len(d.Inputs)), secret: map[string]bool{}, clock: c}
+	for _, in := range d.Inputs {
+		switch value := v.Plain[in.Key]; in.Type {
+		case SecretText:
+			p.values[in.Key], p.secret[in.Key] = string(v.Secrets[in.Key]), true
+		case Parameters:
+			if p.parameters == nil {
+				p.parameters = map[string][]grantway.Param{}
+			}
+			p.values[in.Key], p.parameters[in.Key] = "", value.Params
+		default:
+			text := value.Text
+			if text == "" || in.Locked {
+				text = in.Default
+			}
+			p.values[in.Key] = text
+		}
+	}
+	s := p.scope()
+	for _, in := range d.Inputs {
+		t := d.defaults[in.Key]
+		if t == nil || v.Plain[in.Key].Text != "" {
+			continue
+		}
+		text, err := t.eval(s)
+		if err != nil {
+			return nil, fieldError(in.Key, fmt.Errorf("its default: %w", err))
+		}
+		p.values[in.Key] = text
+	}
+	var err error
+	if p.certificate, err = p.clientCertificate(s); err != nil {
+		return nil, err
+	}
+	if len(d.steps) > 0 && d.steps[0].oauth2 != nil {
+		r, err := p.grantRequest(d.steps[0].oauth2, s)
+		if err != nil {
+			return nil, err
+		}
+		if len(d.vars) == 0 && len(d.signers) == 0 {
+			p.static = r
+		}
+	}
+	return p, nil
+}
+
+func (p *Plan) params(key string) []grantway.Param { return p.parameters[key] }
+
+// Definition is what p was made of.
+func (p *Plan) Definition() *Definition { return p.def }
+
+// OAuth2 is the token request, if it is a single one of RFC 6749 that is always the same; nil otherwise.
+func (p *Plan) OAuth2() *grant.Request {
+	if len(p.def.steps) != 1 {
+		return nil
+	}
+	return p.static
+}
+
+// Certificate is the client certificate for connections to the API; nil when there is none.
+func (p *Plan) Certificate() *tls.Certificate { return p.certificate }
+
+// scope has the inputs, vars and signers.
+func (p *Plan) scope() *scope {
+	root := &scope{values: p.values, secret: p.secret, clock: p.clock}
+	s := root.inner()
+	s.compute(p.def.vars)
+	for i := range p.def.signers {
+		g := &p.def.signers[i]
+		s.later(g.name, true, func() (string, error) { return g.sign(s) })
+	}
+	return s
+}
+
+// message is a request before it is one of net/http.
+type message struct {
+	method, url string
+	headers     []evaluated
+	body        []byte
+}
+
+// message evaluates r. What it returns as URL may be a path below the base URL.
+func (r *request) message(s *scope) (*message, *scope, error) {
+	s = s.inner()
+	s.compute(r.vars)
+	m := &message{method: r.method}
+	var err error
+	if m.url, err = r.url.eval(s); err != nil {
+		return nil, nil, fmt.Errorf("the URL: %w", err)
+	}
+	query, err := evalPairs(r.query, s)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the query: %w", err)
+	}
+	m.url = addQuery(m.url, query)
+	if m.headers, err = evalPairs(r.headers, s); err != nil {
+		return nil, nil, fmt.Errorf("the header %w", err)
+	}
+	if r.basic != nil {
+		text, err := r.basic.header(s)
+		if err != nil {
+			return nil, nil, err
+		}
+		m.headers = append(m.headers, evaluated{"Authorization", text})
+	}
+	cookies, err := evalPairs(r.cookies, s)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the cookie %w", err)
+	}
+	if len(cookies) > 0 {
+		m.headers = append(m.headers, evaluated{"Cookie", joinCookies(cookies)})
+	}
+	if r.body != nil {
+		i := slices.IndexFunc(m.headers, func(h evaluated) bool { return strings.EqualFold(h.name, "Content-Type") })
+		contentType := ""
+		if i >= 0 {
+			contentType = m.headers[i].value
+		}
+		if m.body, contentType, err = r.body.encode(s, contentType); err != nil {
+			return nil, nil, fmt.Errorf("the body: %w", err)
+		}
+		if i >= 0 {
+			m.headers[i].value = contentType
+		} else if contentType != "" {
+			m.headers = append(m.headers, evaluated{"Content-Type", contentType})
+		}
+	}
+	return m, s, nil
+}
+
+func addQuery(raw string, query []evaluated) string {
+	if len(query) == 0 {
+		return raw
+	}
+	sep := "?"
+	if strings.Contains(raw, "?") {
+		sep = "&"
+		if strings.HasSuffix(raw, "?") || strings.HasSuffix(raw, "&") {
+			sep = ""
+		}
+	}
+	return raw + sep + encodePairs(query)
+}
+
+func joinCookies(list []evaluated) string {
+	var parts []string
+	for _, c := range list {
+		parts = append(parts, c.name+"="+c.value)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (b *basic) header(s *scope) (string, error) {
+	username, err := b.username.eval(s)
+	if err != nil {
+		return "", fmt.Errorf("the user name: %w", err)
+	}
+	password, err := b.password.eval(s)
+	if err != nil {
+		return "", fmt.Errorf("the password: %w", err)
+	}
+	if b.encode {
+		username, password = url.QueryEscape(username), url.QueryEscape(password)
+	}
+	if s.mask {
+		return "Basic " + masked, nil
+	}
+	if strings.Contains(username, ":") {
+		return "", errors.New("a user name with a colon cannot be sent (RFC 7617 section 2)")
+	}
+	encoded, _ := functions["base64"](username + ":" + password)
+	return "Basic " + encoded.(string), nil
+}
+
+// build makes the HTTP request, below base if its URL is a path.
+func (r *request) build(ctx context.Context, s *scope, base *url.URL) (*http.Request, error) {
+	m, s, err := r.message(s)
+	if err != nil {
+		return nil, err
+	}
+	var u *url.URL
+	if strings.HasPrefix(m.url, "/") {
+		if base == nil {
+			return nil, errors.New("the URL: there is no base URL")
+		}
+		u, err = Join(base, m.url)
+	} else {
+		u, err = parseURL(m.url)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the URL %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, m.method, u.String(), bytes.NewReader(m.body))
+	if err != nil {
+		return nil, errors.New("the URL is malformed")
+	}
+	req.URL = u
+	if r.body == nil {
+		req.Body, req.GetBody, req.ContentLength = http.NoBody, func() (io.ReadCloser, error) { return http.NoBody, nil }, 0
+	}
+	for _, h := range m.headers {
+		req.Header.Add(h.name, h.value)
+	}
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", map[Format]string{"": "application/json", JSONFormat: "application/json", XMLFormat: "application/xml, text/xml", FormFormat: formType, TextFormat: "text/plain"}[r.response])
+	}
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "grantway")
+	}
+	if r.sign != nil {
+		if err := r.sign.sign(req, m.body, s); err != nil {
+			return nil, err
+		}
+	}
+	return req, nil
+}
+
+// accepts tells whether an answer has one of the statuses that are good.
+func accepts(accept []int, status int) bool {
+	if len(accept) == 0 {
+		return status >= 200 && status < 300
+	}
+	return slices.Contains(accept, status)
+}
+
+// Accepts tells whether status is one of a good answer to the endpoint.
+func (e *endpoint) accepts(status int) bool { return accepts(e.Accept, status) }
+
+// endpoint finds one by name; verify is called that.
+func (d *Definition) endpoint(name string) *endpoint {
+	if name == "verify" && d.verify != nil {
+		return d.verify
+	}
+	for _, e := range d.endpoints {
+		if e.Name == name {
+			return e
+		}
+	}
+	return nil
+}
+
+// Request makes an authorized request to an endpoint of the definition, or with the name
+// "verify" its harmless request. params are the endpoint's own inputs.
+func (p *Plan) Request(ctx context.Context, name string, params map[string]string, t *grant.Token) (*http.Request, error) {
+	e := p.def.endpoint(name)
+	if e == nil {
+		return nil, grantway.Errorf(grantway.NotFound, "there is no endpoint %s", name)
+	}
+	s := p.scope().inner()
+	p.know(s, t)
+	var fields []grantway.Field
+	for _, in := range e.Inputs {
+		text := params[in.Key]
+		if text == "" || in.Locked {
+			text = in.Default
+		}
+		s.set(in.Key, text, in.Type == SecretText)
+		if text == "" && in.Required {
+			fields = append(fields, grantway.Field{Pointer: grantway.Pointer("inputs", in.Key), Detail: "is required"})
+		} else if detail := in.checkText(text); text != "" && detail != "" {
+			fields = append(fields, grantway.Field{Pointer: grantway.Pointer("inputs", in.Key), Detail: detail})
+		}
+	}
+	if fields != nil {
+		return nil, &grantway.Error{Code: grantway.Invalid, Message: "the request cannot be made", Fields: fields}
+	}
+	return p.request(ctx, e.request, s, t)
+}
+
+func (p *Plan) request(ctx context.Context, r *request, s *scope, t *grant.Token) (*http.Request, error) {
+	base, err := p.BaseURL(t)
+	if err != nil && strings.HasPrefix(first(r.url), "/") {
+		return nil, err
+	}
+	req, err := r.build(ctx, s, base)
+	if err != nil {
+		return nil, requestError(err)
+	}
+	if !p.Allows(req.URL, base) {
+		return nil, requestError(fmt.Errorf("the host %s is none that the connector allows", req.URL.Host))
+	}
+	return req, p.Apply(req, t)
+}
+
+func first(t *template) string {
+	if t == nil || len(t.parts) == 0 {
+		return ""
+	}
+	return t.parts[0].literal
+}
+
+func requestError(err error) error {
+	var e *grantway.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &grantway.Error{Code: grantway.Invalid, Message: "the request cannot be made: " + err.Error(), Err: err}
+}
