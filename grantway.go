@@ -47,8 +47,18 @@ type Credential struct {
 	Division    string `json:"division,omitempty"`    // DefaultDivision when empty
 	Connector   string `json:"connector,omitempty"`   // PlainConnector when empty
 
+	// ConnectorVersion is the version of the connector that Inputs are for. A new credential gets
+	// the newest when it is 0, an update keeps the one before; another one is an upgrade, and
+	// tells which inputs are wrong or missing then.
+	ConnectorVersion int64 `json:"connector_version,omitempty"`
+
 	// Inputs are the values of the connector's inputs by key.
 	Inputs Inputs `json:"inputs"`
+
+	// RateLimit bounds the requests to the API that go through the hub; nil is what the connector
+	// says. TimeZone, such as Europe/Paris, is that of times in requests; "" is UTC.
+	RateLimit *RateLimit `json:"rate_limit,omitempty"`
+	TimeZone  string     `json:"time_zone,omitempty"`
 
 	// Version goes up by one with every save; it is the ETag. In an update it is the version
 	// that is to be replaced, 0 being any.

@@ -14,33 +14,12 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/grantway/grantway"
 )
 
 // Problem is something wrong, or with Warning something suspicious, in a definition.
-type Problem struct {
-	Path    string `json:"path"` // of the field, such as oauth2.token_url or inputs.2.key
-	Line    int    `json:"line,omitempty"`
-	Column  int    `json:"column,omitempty"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`    // what to do
-	Warning bool   `json:"warning,omitempty"` // it can be saved as it is
-}
-
-// String is the problem on one line: 12:3: oauth2.token_url: must be https (hint).
-func (p Problem) String() string {
-	var b strings.Builder
-	if p.Line > 0 {
-		fmt.Fprintf(&b, "%d:%d: ", p.Line, p.Column)
-	}
-	if p.Path != "" {
-		b.WriteString(p.Path + ": ")
-	}
-	b.WriteString(p.Message)
-	if p.Hint != "" {
-		b.WriteString(" (" + p.Hint + ")")
-	}
-	return b.String()
-}
+type Problem = grantway.Finding
 
 // Problems is the error of a definition that does not compile. It lists everything that is wrong, in
 // the order of the document, and warnings too.

@@ -9,7 +9,7 @@ import (
 type Permission uint8
 
 // The permissions. Those on credentials and clients count in the division of the object;
-// those on stores, WriteDivision, RotateKey and WriteSSO are about the hub and are checked in Everywhere.
+// those on stores and connectors, WriteDivision, RotateKey and WriteSSO are about the hub and are checked in Everywhere.
 const (
 	PickCredential     Permission = iota // see that a credential is there, by name, to refer to it
 	ReadStatus                           // see whether a credential works, and when it expires
@@ -28,6 +28,8 @@ const (
 	ReadPerson                           // see the people who sign in to the console, and their sessions
 	WritePerson                          // invite, change and deactivate people, end their sessions; see MayGrant
 	WriteSSO                             // set where single sign-on goes, and so who may be anybody
+	ReadConnector                        // see connectors and what they ask for
+	WriteConnector                       // make, change, try and delete connectors, and so say where secrets go
 	permissionCount
 )
 
@@ -51,6 +53,8 @@ func (p Permission) String() string {
 		ReadPerson:         "person.read",
 		WritePerson:        "person.write",
 		WriteSSO:           "sso.write",
+		ReadConnector:      "connector.read",
+		WriteConnector:     "connector.write",
 	}[p]
 }
 
@@ -112,7 +116,7 @@ next:
 //     believe in single sign-on, which could sign in anybody.
 //   - An administrator runs the place. Because it holds all that designers, auditors and
 //     applications hold, it can make clients of these roles, but no owners.
-//   - A designer builds flows, and so refers to credentials by name. What is behind the
+//   - A designer builds flows, and so refers to credentials and connectors by name. What is behind the
 //     name, and a token, is not its business: the hub puts the token on the request.
 //   - An auditor looks at everything and touches nothing. A token is not for looking at.
 //   - An application gets tokens and learns why it got none.
@@ -122,13 +126,13 @@ func permissionsOf(role string) Permissions {
 		return 1<<permissionCount - 1
 	case Administrator:
 		return of(PickCredential, ReadStatus, ReadCredential, WriteCredential, ValidateCredential, UseCredential,
-			ReadStore, WriteStore, ReadClient, WriteClient, WriteDivision, ReadAudit, ReadPerson, WritePerson)
+			ReadStore, WriteStore, ReadClient, WriteClient, WriteDivision, ReadAudit, ReadPerson, WritePerson, ReadConnector, WriteConnector)
 	case Designer:
-		return of(PickCredential)
+		return of(PickCredential, ReadConnector)
 	case Auditor:
-		return of(PickCredential, ReadStatus, ReadCredential, ReadStore, ReadClient, ReadAudit, ReadPerson)
+		return of(PickCredential, ReadStatus, ReadCredential, ReadStore, ReadClient, ReadAudit, ReadPerson, ReadConnector)
 	case Application:
-		return of(PickCredential, ReadStatus, UseCredential)
+		return of(PickCredential, ReadStatus, UseCredential, ReadConnector)
 	}
 	return 0
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/broker"
+	"github.com/grantway/grantway/internal/catalog"
 	"github.com/grantway/grantway/internal/issuer"
 	"github.com/grantway/grantway/internal/secret"
 	"github.com/grantway/grantway/internal/store"
@@ -35,19 +36,20 @@ const maxBody = 1 << 20
 
 // API serves the routes of table. Its fields are set once, before Handler is called.
 type API struct {
-	Broker    *broker.Broker
-	Issuer    *issuer.Issuer
-	Audit     *access.Log
-	Divisions *access.Divisions
-	People    *access.People
-	Secrets   *secret.Stores
-	Store     *store.Store
-	Rotate    func(ctx context.Context, who access.Caller) (resealed int, err error) // gives the hub a new data key
-	Metrics   http.Handler
-	Version   string
-	URL       func() string // how clients reach the hub
-	Started   time.Time
-	Log       *slog.Logger
+	Broker     *broker.Broker
+	Issuer     *issuer.Issuer
+	Audit      *access.Log
+	Divisions  *access.Divisions
+	People     *access.People
+	Secrets    *secret.Stores
+	Connectors *catalog.Connectors
+	Store      *store.Store
+	Rotate     func(ctx context.Context, who access.Caller) (resealed int, err error) // gives the hub a new data key
+	Metrics    http.Handler
+	Version    string
+	URL        func() string // how clients reach the hub
+	Started    time.Time
+	Log        *slog.Logger
 }
 
 // route is one operation.

@@ -125,6 +125,8 @@ func merge(old grantway.Credential, patch []byte) (grantway.Credential, error) {
 			c.Description = ""
 		case "division":
 			c.Division = ""
+		case "time_zone":
+			c.TimeZone = ""
 		case "inputs":
 			clear(inputs)
 		}

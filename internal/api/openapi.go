@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"embed"
+	"encoding/json"
 	"html/template"
 	"net/http"
 	"reflect"
@@ -20,6 +21,7 @@ import (
 func (a *API) describe() *huma.OpenAPI {
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	schemas.RegisterTypeAlias(reflect.TypeFor[grantway.Value](), reflect.TypeFor[valueSchema]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[json.RawMessage](), reflect.TypeFor[definition]())
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Grantway", Version: a.Version,
@@ -54,6 +56,9 @@ func (a *API) describe() *huma.OpenAPI {
 				kind, schema = "application/merge-patch+json", &huma.Schema{Type: "object", Description: "Members of " + schema.Ref[strings.LastIndex(schema.Ref, "/")+1:] + " to change."}
 			}
 			op.RequestBody = &huma.RequestBody{Required: !rt.optional, Content: map[string]*huma.MediaType{kind: {Schema: schema}}}
+			if _, ok := rt.in.(definition); ok {
+				op.RequestBody.Content["application/yaml"] = &huma.MediaType{Schema: &huma.Schema{Type: "string", Description: "A definition in YAML."}}
+			}
 		}
 		for _, part := range strings.Split(rt.path, "/") {
 			if name, ok := strings.CutPrefix(part, "{"); ok {
@@ -141,6 +146,11 @@ func (valueSchema) Schema(huma.Registry) *huma.Schema {
 			{Type: "array", Description: "Extra parameters.", Items: &huma.Schema{Type: "object", Properties: text("in", "name", "value"), Required: []string{"in", "name", "value"}, AdditionalProperties: false}},
 		},
 	}
+}
+
+// Schema implements huma.SchemaProvider.
+func (definition) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: "object", Description: "The definition of a connector; /schema/connector.json is its schema.", AdditionalProperties: true}
 }
 
 //go:embed docs.html docs.css

@@ -14,55 +14,67 @@ import (
 
 // allowed says for each operation which roles may do it, in all divisions.
 var allowed = map[string]string{
-	"listCredentials":      "owner administrator designer auditor application",
-	"createCredential":     "owner administrator",
-	"validateDraft":        "owner administrator",
-	"getCredential":        "owner administrator auditor",
-	"replaceCredential":    "owner administrator",
-	"changeCredential":     "owner administrator",
-	"deleteCredential":     "owner",
-	"validateCredential":   "owner administrator",
-	"getCredentialStatus":  "owner administrator auditor application",
-	"getToken":             "owner administrator application",
-	"invalidateToken":      "owner administrator application",
-	"listSecretStores":     "owner administrator auditor",
-	"createSecretStore":    "owner administrator",
-	"getSecretStore":       "owner administrator auditor",
-	"replaceSecretStore":   "owner administrator",
-	"deleteSecretStore":    "owner administrator",
-	"testSecretStoreDraft": "owner administrator",
-	"testSecretStore":      "owner administrator",
-	"listClients":          "owner administrator auditor",
-	"createClient":         "owner administrator",
-	"getClient":            "owner administrator auditor",
-	"deleteClient":         "owner administrator",
-	"resetClientSecret":    "owner administrator",
-	"listPeople":           "owner administrator auditor",
-	"invitePerson":         "owner administrator",
-	"getPerson":            "owner administrator auditor",
-	"updatePerson":         "owner administrator",
-	"renewLink":            "owner administrator",
-	"activatePerson":       "owner administrator",
-	"deactivatePerson":     "owner administrator",
-	"listSessions":         "owner administrator auditor",
-	"endSessions":          "owner administrator",
-	"endSession":           "owner administrator",
-	"getSingleSignOn":      "owner administrator auditor",
-	"setSingleSignOn":      "owner",
-	"deleteSingleSignOn":   "owner",
-	"listDivisions":        "owner administrator designer auditor application",
-	"createDivision":       "owner administrator",
-	"deleteDivision":       "owner administrator",
-	"listEvents":           "owner administrator auditor",
-	"getHubStatus":         "owner administrator auditor application",
-	"rotateKey":            "owner",
-	"healthz":              everybody,
-	"readyz":               everybody,
-	"openapi":              everybody,
-	"docs":                 everybody,
-	"docsStyle":            everybody,
-	"metrics":              "owner administrator auditor application",
+	"listCredentials":       "owner administrator designer auditor application",
+	"createCredential":      "owner administrator",
+	"validateDraft":         "owner administrator",
+	"getCredential":         "owner administrator auditor",
+	"replaceCredential":     "owner administrator",
+	"changeCredential":      "owner administrator",
+	"deleteCredential":      "owner",
+	"validateCredential":    "owner administrator",
+	"getCredentialStatus":   "owner administrator auditor application",
+	"getToken":              "owner administrator application",
+	"invalidateToken":       "owner administrator application",
+	"listSecretStores":      "owner administrator auditor",
+	"createSecretStore":     "owner administrator",
+	"getSecretStore":        "owner administrator auditor",
+	"replaceSecretStore":    "owner administrator",
+	"deleteSecretStore":     "owner administrator",
+	"testSecretStoreDraft":  "owner administrator",
+	"testSecretStore":       "owner administrator",
+	"listConnectors":        everybodyWithRole,
+	"createConnector":       "owner administrator",
+	"checkConnector":        everybodyWithRole,
+	"getConnector":          everybodyWithRole,
+	"replaceConnector":      "owner administrator",
+	"deleteConnector":       "owner administrator",
+	"copyConnector":         "owner administrator",
+	"listConnectorVersions": everybodyWithRole,
+	"getConnectorVersion":   everybodyWithRole,
+	"connectorSchema":       everybody,
+	"listClients":           "owner administrator auditor",
+	"createClient":          "owner administrator",
+	"getClient":             "owner administrator auditor",
+	"deleteClient":          "owner administrator",
+	"resetClientSecret":     "owner administrator",
+	"listPeople":            "owner administrator auditor",
+	"invitePerson":          "owner administrator",
+	"getPerson":             "owner administrator auditor",
+	"updatePerson":          "owner administrator",
+	"renewLink":             "owner administrator",
+	"activatePerson":        "owner administrator",
+	"deactivatePerson":      "owner administrator",
+	"listSessions":          "owner administrator auditor",
+	"endSessions":           "owner administrator",
+	"endSession":            "owner administrator",
+	"getSingleSignOn":       "owner administrator auditor",
+	"setSingleSignOn":       "owner",
+	"deleteSingleSignOn":    "owner",
+	"listDivisions":         "owner administrator designer auditor application",
+	"createDivision":        "owner administrator",
+	"deleteDivision":        "owner administrator",
+	"listEvents":            "owner administrator auditor",
+	"getHubStatus":          "owner administrator auditor application",
+	"rotateKey":             "owner",
+	"healthz":               everybody,
+	"readyz":                everybody,
+	"openapi":               everybody,
+	"docs":                  everybody,
+	"docsStyle":             everybody,
+	"metrics":               "owner administrator auditor application",
 }
+
+const everybodyWithRole = "owner administrator designer auditor application"
 
 const everybody = "owner administrator designer auditor application none"
 
@@ -141,6 +153,8 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 		}
 	case route.Path == "/v1/sso" && route.Method != "PUT":
 		h.owner.do(t, "PUT", "/v1/sso", singleSignOn).want(t, http.StatusOK)
+	case strings.HasPrefix(route.Path, "/v1/connectors/{name}"):
+		h.owner.do(t, "POST", "/v1/connectors", definition(name)).want(t, http.StatusCreated)
 	case strings.HasPrefix(route.Path, "/v1/divisions/{name}"):
 		h.owner.do(t, "POST", "/v1/divisions", object{"name": name}).want(t, http.StatusCreated)
 	}
@@ -151,6 +165,10 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 		body = object{"description": "changed"}
 	case "createSecretStore", "replaceSecretStore", "testSecretStoreDraft":
 		body = storeBody(name)
+	case "createConnector", "checkConnector", "replaceConnector":
+		body = definition(name)
+	case "copyConnector":
+		body = object{"name": name + "-copy"}
 	case "createClient":
 		body = object{"name": name, "roles": []object{{"role": "application", "division": "home"}}}
 	case "invitePerson":
@@ -162,7 +180,12 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 	case "createDivision":
 		body = object{"name": name}
 	}
-	return strings.NewReplacer("{name}", name, "{id}", id, "{session}", session).Replace(route.Path), body
+	return strings.NewReplacer("{name}", name, "{version}", "1", "{id}", id, "{session}", session).Replace(route.Path), body
+}
+
+// definition is that of a connector, as JSON.
+func definition(name string) object {
+	return object{"name": name, "extends": "oauth2", "title": "Of a test", "defaults": object{"token_endpoint": "https://login.example.com/token"}}
 }
 
 var singleSignOn = object{"name": "Contoso", "issuer": "https://login.example.com", "client_id": "hub"}

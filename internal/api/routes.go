@@ -20,6 +20,16 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/credentials/{name}/token", name: "getToken", tag: "Tokens", summary: "Get a token that is valid now", in: grantway.Ref{}, optional: true, status: 200, out: grantway.Token{}, handle: a.token},
 		{method: "POST", path: "/v1/credentials/{name}/token/invalidate", name: "invalidateToken", tag: "Tokens", summary: "Forget a token that an API refused, by its fingerprint; without one, renew now", in: invalidation{}, optional: true, status: 204, handle: a.invalidate},
 
+		{method: "GET", path: "/v1/connectors", name: "listConnectors", tag: "Connectors", summary: "List or search the connectors that credentials can be made of: those that come with the hub, and own ones", query: "limit cursor q category source", status: 200, out: grantway.Page[grantway.Connector]{}, handle: a.listConnectors},
+		{method: "POST", path: "/v1/connectors", name: "createConnector", tag: "Connectors", summary: "Add a connector; the body is its definition, in YAML or JSON", in: definition{}, status: 201, out: grantway.Connector{}, handle: a.createConnector},
+		{method: "POST", path: "/v1/connectors/check", name: "checkConnector", tag: "Connectors", summary: "Compile a definition and list all that is wrong or suspicious, without saving it", in: definition{}, status: 200, out: grantway.ConnectorCheck{}, handle: a.checkConnector},
+		{method: "GET", path: "/v1/connectors/{name}", name: "getConnector", tag: "Connectors", summary: "Read the newest version of a connector", header: "If-None-Match", status: 200, out: grantway.Connector{}, handle: a.getConnector},
+		{method: "PUT", path: "/v1/connectors/{name}", name: "replaceConnector", tag: "Connectors", summary: "Replace the definition of an own connector; refused if credentials break by it, unless new_version=true adds the next version", in: definition{}, query: "new_version", header: "If-Match", status: 200, out: grantway.Connector{}, handle: a.replaceConnector},
+		{method: "DELETE", path: "/v1/connectors/{name}", name: "deleteConnector", tag: "Connectors", summary: "Delete an own connector with its versions; refused while something uses it", header: "If-Match", status: 204, handle: a.deleteConnector},
+		{method: "POST", path: "/v1/connectors/{name}/copy", name: "copyConnector", tag: "Connectors", summary: "Store a copy under another name, which can be changed", in: newName{}, status: 201, out: grantway.Connector{}, handle: a.copyConnector},
+		{method: "GET", path: "/v1/connectors/{name}/versions", name: "listConnectorVersions", tag: "Connectors", summary: "List the versions of a connector, the newest first", status: 200, out: grantway.Page[grantway.Connector]{}, handle: a.listConnectorVersions},
+		{method: "GET", path: "/v1/connectors/{name}/versions/{version}", name: "getConnectorVersion", tag: "Connectors", summary: "Read a version of a connector", status: 200, out: grantway.Connector{}, handle: a.getConnectorVersion},
+
 		{method: "GET", path: "/v1/secret-stores", name: "listSecretStores", tag: "Secret stores", summary: "List the places external secrets come from", status: 200, out: grantway.Page[grantway.SecretStore]{}, handle: a.listStores},
 		{method: "POST", path: "/v1/secret-stores", name: "createSecretStore", tag: "Secret stores", summary: "Add a secret store", in: grantway.SecretStore{}, status: 201, out: grantway.SecretStore{}, handle: a.createStore},
 		{method: "POST", path: "/v1/secret-stores/test", name: "testSecretStoreDraft", tag: "Secret stores", summary: "Try to reach, sign in and read with settings that are not saved; with a version, secrets that are left out are those of the saved store", in: storeTest{}, status: 200, out: grantway.Report{}, handle: a.testStoreDraft},
@@ -63,6 +73,7 @@ func (a *API) routes() []route {
 		{method: "GET", path: "/openapi.json", name: "openapi", tag: "Hub", summary: "This description", status: 200, out: map[string]any{}, open: true, handle: a.openAPI},
 		{method: "GET", path: "/docs", name: "docs", tag: "Hub", summary: "This description as a page", status: 200, open: true, handle: a.docs},
 		{method: "GET", path: "/docs.css", name: "docsStyle", tag: "Hub", summary: "Style of the page", status: 200, open: true, handle: a.docsStyle},
+		{method: "GET", path: "/schema/connector.json", name: "connectorSchema", tag: "Hub", summary: "JSON Schema of the definitions of connectors, for editors", status: 200, out: map[string]any{}, open: true, handle: a.connectorSchema},
 		{method: "GET", path: "/metrics", name: "metrics", tag: "Hub", summary: "Metrics for Prometheus", status: 200, handle: a.metrics},
 	}
 }
@@ -71,3 +82,6 @@ func (a *API) routes() []route {
 type condition struct {
 	Status string `json:"status"`
 }
+
+// definition is a body that is the definition of a connector.
+type definition struct{}

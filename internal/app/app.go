@@ -21,10 +21,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/api"
 	"github.com/grantway/grantway/internal/broker"
+	"github.com/grantway/grantway/internal/catalog"
 	"github.com/grantway/grantway/internal/console"
 	"github.com/grantway/grantway/internal/demo"
 	"github.com/grantway/grantway/internal/issuer"
@@ -110,12 +110,12 @@ func (a *App) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	catalog, err := connector.LoadCatalog()
+	connectors, err := catalog.New(ctx, catalog.Options{Store: db, Audit: audit, Users: broker.ConnectorUsers, Log: a.log})
 	if err != nil {
 		return err
 	}
 	credentials := broker.New(broker.Options{
-		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Definition: catalog.Find, Tracer: traces.tracer, Log: a.log, Version: o.Version,
+		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Connectors: connectors, Tracer: traces.tracer, Log: a.log, Version: o.Version,
 	})
 
 	divisions := access.NewDivisions(db, audit)
@@ -128,7 +128,7 @@ func (a *App) setup(ctx context.Context) error {
 	}
 	started := time.Now().UTC().Truncate(time.Second)
 	rest := &api.API{
-		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: divisions, People: people, Secrets: secrets, Store: db,
+		Broker: credentials, Issuer: tokens, Audit: audit, Divisions: divisions, People: people, Secrets: secrets, Connectors: connectors, Store: db,
 		Rotate:  rotateKey,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Version: o.Version, URL: a.URL, Started: started, Log: a.log,
@@ -169,12 +169,18 @@ func (a *App) setup(ctx context.Context) error {
 		db.Start,
 		tokens.Start,
 		people.Start,
-		func(context.Context) error { audit.Start(); reads.Start(); secrets.Start(); return nil },
+		func(context.Context) error {
+			audit.Start()
+			reads.Start()
+			secrets.Start()
+			connectors.Start()
+			return nil
+		},
 		credentials.Start,
 		func(ctx context.Context) error { return a.welcome(ctx, tokens, people) },
 		func(ctx context.Context) error { return a.startDemo(ctx, credentials) },
 	}
-	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, people.Stop, reads.Stop, secrets.Stop, credentials.Stop)
+	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, people.Stop, reads.Stop, secrets.Stop, connectors.Stop, credentials.Stop)
 	return nil
 }
 

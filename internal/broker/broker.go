@@ -23,6 +23,7 @@ import (
 	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/grant"
 	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/catalog"
 	"github.com/grantway/grantway/internal/outbound"
 	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/secret"
@@ -39,13 +40,10 @@ type Options struct {
 	Reads    *access.Reads
 	Outbound *outbound.Guard
 
-	// Definition finds the definition of a connector by its name. It may return another one for the
-	// same name later; both are complete and never change.
-	Definition func(name string) (*connector.Definition, bool)
-
-	Tracer  trace.Tracer // of token requests
-	Log     *slog.Logger
-	Version string // of this program, for the list of replicas
+	Connectors *catalog.Connectors
+	Tracer     trace.Tracer // of token requests
+	Log        *slog.Logger
+	Version    string // of this program, for the list of replicas
 }
 
 // Broker keeps credentials and their tokens. Safe for concurrent use.
@@ -62,12 +60,19 @@ type Broker struct {
 	cancel     []func() // subscriptions
 }
 
-// cacheKey tells tokens apart. Every save raises the version, so nothing else has to be
-// compared, and a changed credential never meets its old tokens again.
+// cacheKey tells tokens apart. Every save of a credential raises its version, and every edit of
+// its connector that has to do with tokens makes another edition, so nothing else has to be compared, and
+// what was changed never meets its old tokens again.
 type cacheKey struct {
 	id      string
 	version int64
+	edition string // of the connector's definition
 	variant string // what a Ref overrides; "" when nothing
+}
+
+// key is that of the token with the credential's own scope, audience and resource, or of a variant.
+func (b *Broker) key(h *head, variant string) cacheKey {
+	return cacheKey{h.id, h.version, b.Connectors.Edition(h.connector, h.connectorVersion), variant}
 }
 
 // New returns a Broker that knows no credential before Start.
@@ -90,7 +95,8 @@ func (b *Broker) Start(ctx context.Context) error {
 	b.cancel = append(b.cancel, // first, so that no change falls between
 		b.Store.Subscribe(topicCredential, b.credentialChanged),
 		b.Store.Subscribe(topicToken, b.tokenDropped),
-		b.Store.Subscribe(topicRepaired, b.repaired))
+		b.Store.Subscribe(topicRepaired, b.repaired),
+		b.Store.Subscribe(catalog.Topic, b.connectorChanged))
 	if err := b.heads.load(ctx, b.Store); err != nil {
 		return err
 	}
@@ -138,6 +144,15 @@ func (b *Broker) credentialChanged(ctx context.Context, id string) error {
 		return err
 	}
 	b.cache.Forget(func(k cacheKey) bool { return k.id == id && (h == nil || k.version < h.version) })
+	return nil
+}
+
+// connectorChanged forgets the tokens that an edit of a connector has ended.
+func (b *Broker) connectorChanged(context.Context, string) error {
+	b.cache.Forget(func(k cacheKey) bool {
+		h := b.heads.get(k.id)
+		return h == nil || k.edition != b.Connectors.Edition(h.connector, h.connectorVersion)
+	})
 	return nil
 }
 
@@ -284,12 +299,32 @@ func object(name string) string {
 	return "credential/" + name
 }
 
-// definition returns the connector of a credential.
-func (b *Broker) definition(name string) (*connector.Definition, error) {
-	if d, ok := b.Definition(name); ok && !d.Source.Abstract {
-		return d, nil
+// definition returns a version of a connector that a credential can be made of, 0 being the newest.
+func (b *Broker) definition(name string, version int64) (catalog.Found, error) {
+	found, ok := b.Connectors.Find(name, version)
+	switch {
+	case !ok && version != 0 && b.has(name):
+		return found, invalid("/connector_version", "the connector %s has no version %d", name, version)
+	case !ok:
+		return found, invalid("/connector", "%s", thereIsNo("connector", name))
+	case found.Broken != nil:
+		return found, found.Broken
+	case found.Source.Abstract:
+		return found, invalid("/connector", "%s is only there to be extended by other connectors", name)
 	}
-	return nil, invalid("/connector", "%s", thereIsNo("connector", name))
+	return found, nil
+}
+
+func (b *Broker) has(connector string) bool {
+	_, ok := b.Connectors.Find(connector, 0)
+	return ok
+}
+
+// Definition is that of a version of a connector, 0 being the newest; ok is false if there is none
+// or it is broken.
+func (b *Broker) Definition(name string, version int64) (d *connector.Definition, ok bool) {
+	found, _ := b.Connectors.Find(name, version)
+	return found.Definition, found.Definition != nil
 }
 
 func invalid(pointer, format string, args ...any) *grantway.Error {

@@ -13,10 +13,10 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/grantway/grantway"
-	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/grantwaytest"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/broker"
+	"github.com/grantway/grantway/internal/catalog"
 	"github.com/grantway/grantway/internal/outbound"
 	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/secret"
@@ -47,14 +47,15 @@ func newBroker(t *testing.T, s *store.Store) *broker.Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
+	connectors, err := catalog.New(t.Context(), catalog.Options{Store: s, Audit: audit})
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := broker.New(broker.Options{
 		Store: s, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: access.NewReads(s, quiet),
-		Outbound: guard,
-		Tracer:   noop.NewTracerProvider().Tracer(""),
-		Definition: func(name string) (*connector.Definition, bool) {
-			d, err := connector.Load(name)
-			return d, err == nil
-		},
+		Outbound:   guard,
+		Tracer:     noop.NewTracerProvider().Tracer(""),
+		Connectors: connectors,
 	})
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -19,6 +20,7 @@ import (
 	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/grant"
 	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/catalog"
 	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/store"
 )
@@ -48,7 +50,7 @@ func (b *Broker) Create(ctx context.Context, who access.Caller, c grantway.Crede
 // draft is a credential on its way into the database.
 type draft struct {
 	grantway.Credential
-	def     *connector.Definition
+	def     catalog.Found
 	secrets map[string]grant.Secret // internal secrets in the clear, kept ones among them
 	kept    map[string]bool         // which of them the caller did not give
 	old     *grantway.Credential    // nil for a new one
@@ -73,6 +75,9 @@ func (b *Broker) save(ctx context.Context, who access.Caller, c grantway.Credent
 			if done || err != nil {
 				return err
 			}
+		}
+		if err := b.Connectors.Refer(ctx, tx, d.Connector, d.def); err != nil {
+			return err
 		}
 		for _, name := range d.stores() {
 			if err := b.Secrets.Refer(ctx, tx, name); err != nil {
@@ -125,11 +130,7 @@ func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Creden
 	if c.Connector == "" {
 		c.Connector = grantway.PlainConnector
 	}
-	def, err := b.definition(c.Connector)
-	if err != nil {
-		return nil, err
-	}
-	d := &draft{Credential: c, def: def, secrets: map[string]grant.Secret{}, kept: map[string]bool{}}
+	d := &draft{Credential: c, secrets: map[string]grant.Secret{}, kept: map[string]bool{}}
 	d.UsedBy, d.Warnings = nil, nil // not the caller's to say
 	d.Inputs = maps.Clone(c.Inputs)
 	if d.Inputs == nil {
@@ -150,6 +151,7 @@ func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Creden
 		if old.Connector != c.Connector {
 			return nil, invalid("/connector", "cannot be changed; make a new credential")
 		}
+		d.ConnectorVersion = cmp.Or(c.ConnectorVersion, old.ConnectorVersion)
 		if c.Version != 0 && c.Version != old.Version {
 			return nil, staleVersion(old.Name)
 		}
@@ -157,7 +159,12 @@ func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Creden
 	if err := b.require(ctx, who, p, c.Name, c.Division); err != nil {
 		return nil, err
 	}
-	for _, key := range def.Secrets() {
+	var err error
+	if d.def, err = b.definition(c.Connector, d.ConnectorVersion); err != nil {
+		return nil, err
+	}
+	d.ConnectorVersion = d.def.Version
+	for _, key := range d.def.Secrets() {
 		v, given := d.Inputs[key]
 		switch keep := stored != nil && (!given || v.Set); {
 		case keep:
@@ -197,6 +204,12 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 		return nil, err
 	} else if !known {
 		wrong("/division", "%s", thereIsNo("division", d.Division))
+	}
+	if l := d.RateLimit; l != nil && (l.Requests < 1 || l.Requests > 1e6 || l.Per < 1 || l.Per > 86400) {
+		wrong("/rate_limit", "must be 1 to 1,000,000 requests in 1 to 86,400 seconds")
+	}
+	if _, err := location(d.TimeZone); err != nil {
+		wrong("/time_zone", "must be the name of a time zone, such as Europe/Paris")
 	}
 	fields = append(fields, d.def.Check(d.Inputs)...)
 	warnings, external := dislikes(d.Inputs), false
@@ -247,6 +260,14 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 	return warnings, nil
 }
 
+// location is a time zone by name; "" is UTC. The zone of this machine has no name here.
+func location(zone string) (*time.Location, error) {
+	if len(zone) > 64 || zone == "Local" {
+		return nil, errors.New("is not the name of a time zone")
+	}
+	return time.LoadLocation(zone)
+}
+
 func newDPoPKey() (grant.Secret, error) {
 	key, err := grant.NewDPoPKey()
 	if err != nil {
@@ -266,6 +287,8 @@ func (d *draft) changed() []string {
 	var names []string
 	for name, differs := range map[string]bool{
 		"name": d.Name != old.Name, "description": d.Description != old.Description, "division": d.Division != old.Division,
+		"connector_version": d.old != nil && d.ConnectorVersion != old.ConnectorVersion,
+		"rate_limit":        !reflect.DeepEqual(d.RateLimit, old.RateLimit), "time_zone": d.TimeZone != old.TimeZone,
 	} {
 		if differs {
 			names = append(names, name)
@@ -303,9 +326,9 @@ func (b *Broker) insert(ctx context.Context, tx *store.Tx, d *draft, now time.Ti
 	}
 	var one int
 	err = tx.QueryRowContext(ctx, `
-		INSERT INTO credential (id, name, name_key, description, division, connector, inputs, secret_expires_at, version, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $9) ON CONFLICT (name_key) DO NOTHING RETURNING 1`,
-		d.ID, d.Name, strings.ToLower(d.Name), d.Description, d.Division, d.Connector, string(inputs), d.secretExpiry(), now.UnixMilli()).Scan(&one)
+		INSERT INTO credential (id, name, name_key, description, division, connector, connector_version, inputs, rate_limit, time_zone, secret_expires_at, version, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $12, $12) ON CONFLICT (name_key) DO NOTHING RETURNING 1`,
+		d.ID, d.Name, strings.ToLower(d.Name), d.Description, d.Division, d.Connector, d.ConnectorVersion, string(inputs), d.rateLimit(), d.TimeZone, d.secretExpiry(), now.UnixMilli()).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nameTaken(d.Name)
 	}
@@ -329,9 +352,11 @@ func (b *Broker) update(ctx context.Context, tx *store.Tx, d *draft, now time.Ti
 		return nameTaken(d.Name)
 	}
 	result, err := tx.ExecContext(ctx, `
-		UPDATE credential SET name = $3, name_key = $4, description = $5, division = $6, inputs = $7, secret_expires_at = $8, version = $9, updated_at = $10
+		UPDATE credential SET name = $3, name_key = $4, description = $5, division = $6, inputs = $7, secret_expires_at = $8, version = $9, updated_at = $10,
+		       connector_version = $11, rate_limit = $12, time_zone = $13
 		WHERE id = $1 AND version = $2`,
-		d.ID, d.old.Version, d.Name, strings.ToLower(d.Name), d.Description, d.Division, string(inputs), d.secretExpiry(), d.Version, now.UnixMilli())
+		d.ID, d.old.Version, d.Name, strings.ToLower(d.Name), d.Description, d.Division, string(inputs), d.secretExpiry(), d.Version, now.UnixMilli(),
+		d.ConnectorVersion, d.rateLimit(), d.TimeZone)
 	if err != nil {
 		return fmt.Errorf("update credential %s: %w", d.Name, err)
 	}
@@ -372,6 +397,15 @@ func (d *draft) secretExpiry() int64 {
 		return 0
 	}
 	return t.UnixMilli()
+}
+
+// rateLimit is how d.RateLimit is stored.
+func (d *draft) rateLimit() string {
+	if d.RateLimit == nil {
+		return ""
+	}
+	text, _ := json.Marshal(d.RateLimit) // two numbers always marshal
+	return string(text)
 }
 
 func nameTaken(name string) *grantway.Error {
@@ -434,13 +468,18 @@ func digest(c grantway.Credential) []byte {
 	return sum[:]
 }
 
-const credentialColumns = `id, name, description, division, connector, inputs, version, created_at, updated_at`
+const credentialColumns = `id, name, description, division, connector, connector_version, inputs, rate_limit, time_zone, version, created_at, updated_at`
 
 func scanCredential(row interface{ Scan(...any) error }) (c grantway.Credential, err error) {
-	var inputs string
+	var inputs, limit string
 	var created, updated int64
-	if err := row.Scan(&c.ID, &c.Name, &c.Description, &c.Division, &c.Connector, &inputs, &c.Version, &created, &updated); err != nil {
+	if err := row.Scan(&c.ID, &c.Name, &c.Description, &c.Division, &c.Connector, &c.ConnectorVersion, &inputs, &limit, &c.TimeZone, &c.Version, &created, &updated); err != nil {
 		return c, err
+	}
+	if limit != "" {
+		if err := json.Unmarshal([]byte(limit), &c.RateLimit); err != nil {
+			return c, fmt.Errorf("credential %s: stored rate limit: %w", c.ID, err)
+		}
 	}
 	c.CreatedAt, c.UpdatedAt = fromMillis(created), fromMillis(updated)
 	if err := json.Unmarshal([]byte(inputs), &c.Inputs); err != nil {
@@ -629,6 +668,27 @@ func StoreUsers(ctx context.Context, q store.Querier, name string) (users []stri
 		if strings.Contains(text, `"store":"`+name+`"`) {
 			users = append(users, "credential "+credential)
 		}
+	}
+	return users, rows.Err()
+}
+
+// ConnectorUsers are the credentials that are made of a connector: it is catalog.Options.Users.
+func ConnectorUsers(ctx context.Context, q store.Querier, connector string) (users []catalog.User, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT name, division, connector_version, inputs FROM credential WHERE connector = $1 ORDER BY name_key`, connector)
+	if err != nil {
+		return nil, fmt.Errorf("look for users of connector %s: %w", connector, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var u catalog.User
+		var inputs string
+		if err := rows.Scan(&u.Name, &u.Division, &u.Version, &inputs); err != nil {
+			return nil, fmt.Errorf("look for users of connector %s: %w", connector, err)
+		}
+		if err := json.Unmarshal([]byte(inputs), &u.Inputs); err != nil {
+			return nil, fmt.Errorf("inputs of credential %s: %w", u.Name, err)
+		}
+		users = append(users, u)
 	}
 	return users, rows.Err()
 }

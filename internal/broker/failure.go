@@ -165,7 +165,7 @@ func (b *Broker) noteSuccess(ctx context.Context, tx *store.Tx, h *head, now tim
 // credential itself, and not only about the scope or audience that a caller asked for.
 func blames(h *head, l *lending, cause error) bool {
 	var e *grant.Error
-	return l.key == rowKey(h.own()) || !errors.As(cause, &e) || e.Code != "invalid_scope" && e.Code != "invalid_target"
+	return l.key == rowKey(l.b.key(h, "")) || !errors.As(cause, &e) || e.Code != "invalid_scope" && e.Code != "invalid_target"
 }
 
 func (b *Broker) noteFailure(ctx context.Context, tx *store.Tx, h *head, failure string, retry time.Time) error {
@@ -207,7 +207,7 @@ func (b *Broker) healthOf(ctx context.Context, h *head) (row health, err error) 
 	err = b.Store.Read().QueryRowContext(ctx, `
 		SELECT version, last_success, last_failure, failing, next_try,
 		       COALESCE((SELECT expires_at FROM token WHERE cache_key = $2), 0)
-		FROM credential_health WHERE credential_id = $1`, h.id, rowKey(h.own())).
+		FROM credential_health WHERE credential_id = $1`, h.id, rowKey(b.key(h, ""))).
 		Scan(&row.version, &success, &failure, &row.failing, &next, &until)
 	if errors.Is(err, sql.ErrNoRows) {
 		return health{}, nil
@@ -233,7 +233,7 @@ func (row health) status(b *Broker, h *head) grantway.Status {
 	if current && row.failing && row.nextTry.After(now) {
 		s.NextTry = row.nextTry
 	}
-	state := b.cache.Peek(h.own())
+	state := b.cache.Peek(b.key(h, ""))
 	if state.Token != nil {
 		s.TokenExpiresAt, s.TokenFingerprint, s.ExpirySource = state.Token.ExpiresAt.UTC(), state.Token.Fingerprint(), state.Token.ExpirySource
 	}

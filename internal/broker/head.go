@@ -19,7 +19,7 @@ import (
 // immutable but for what is learned when tokens are fetched: the atomic fields.
 type head struct {
 	id, name, division, connector string
-	version                       int64
+	version, connectorVersion     int64
 	secretExpiresAt               time.Time
 
 	record     atomic.Pointer[record]
@@ -28,9 +28,6 @@ type head struct {
 
 	usage *usage // the same for every version of a credential
 }
-
-// own is the key of the token with the credential's own scope, audience and resource.
-func (h *head) own() cacheKey { return cacheKey{h.id, h.version, ""} }
 
 // record is what a token request needs: kept in memory, secrets still sealed, so that
 // tokens can be renewed while the database is away.
@@ -61,12 +58,12 @@ type heads struct {
 // idPrefix begins the id of every credential.
 const idPrefix = "cred_"
 
-const headColumns = `id, name, division, connector, version, secret_expires_at`
+const headColumns = `id, name, division, connector, connector_version, version, secret_expires_at`
 
 func scanHead(row interface{ Scan(...any) error }) (*head, error) {
 	h := &head{}
 	var expires int64
-	if err := row.Scan(&h.id, &h.name, &h.division, &h.connector, &h.version, &expires); err != nil {
+	if err := row.Scan(&h.id, &h.name, &h.division, &h.connector, &h.connectorVersion, &h.version, &expires); err != nil {
 		return nil, err
 	}
 	h.secretExpiresAt = fromMillis(expires)

@@ -43,7 +43,7 @@ type outcome struct {
 }
 
 func rowKey(k cacheKey) string {
-	sum := sha256.Sum256([]byte(k.variant))
+	sum := sha256.Sum256([]byte(k.edition + " " + k.variant))
 	return fmt.Sprintf("%s/%d/%s", k.id, k.version, base64.RawURLEncoding.EncodeToString(sum[:12]))
 }
 

@@ -37,7 +37,7 @@ func (b *Broker) Collect(ch chan<- prometheus.Metric) {
 	for _, v := range b.heads.byID.Range {
 		h := v.(*head)
 		count++
-		state := b.cache.Peek(h.own())
+		state := b.cache.Peek(b.key(h, ""))
 		if state.Token != nil {
 			gauge(ageDesc, now.Sub(state.Token.IssuedAt).Seconds(), h.name)
 			gauge(expiryDesc, state.Token.ExpiresAt.Sub(now).Seconds(), h.name)

@@ -25,7 +25,7 @@ func (b *Broker) Preview(ctx context.Context, who access.Caller, ref string) (co
 	if err != nil {
 		return connector.Preview{}, err
 	}
-	def, err := b.definition(h.connector)
+	def, err := b.definition(h.connector, h.connectorVersion)
 	if err != nil {
 		return connector.Preview{}, err
 	}

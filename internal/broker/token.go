@@ -75,7 +75,7 @@ func (b *Broker) Token(ctx context.Context, who access.Caller, ref grantway.Ref)
 }
 
 func (b *Broker) current(ctx context.Context, h *head, variant string, minLifetime time.Duration) (*grant.Token, error) {
-	key := cacheKey{h.id, h.version, variant}
+	key := b.key(h, variant)
 	if t := b.cache.Lookup(key, minLifetime); t != nil {
 		h.usage.hits.Add(1)
 		return t, nil
@@ -128,7 +128,7 @@ func variantOf(ref grantway.Ref) (string, error) {
 
 // takes checks that the connector has what ref overrides.
 func (b *Broker) takes(h *head, ref grantway.Ref) error {
-	def, err := b.definition(h.connector)
+	def, err := b.definition(h.connector, h.connectorVersion)
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (b *Broker) endBackOffInMemory(id string) {
 // Without a database every replica asks for itself.
 func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) (*grant.Token, error) {
 	h := b.heads.get(key.id)
-	if h == nil || h.version != key.version {
+	if h == nil || key != b.key(h, key.variant) {
 		return nil, errSuperseded
 	}
 	rec, err := b.recordOf(ctx, h)
@@ -284,7 +284,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 		if renewed, err := b.promote(stored, access.Hub(), h); err != nil {
 			b.Log.Error("the next client secret works, but was not promoted", "credential", h.name, "error", err)
 		} else {
-			key.version = renewed.version
+			key = b.key(renewed, key.variant)
 			h, lease = renewed, &lending{b: b, key: rowKey(key)}
 			b.cache.Put(key, t)
 		}
@@ -371,7 +371,7 @@ func (b *Broker) rotated(ctx context.Context, h *head, variant string) bool {
 }
 
 func (b *Broker) askOnce(ctx context.Context, h *head, values connector.Values, before *grant.Token) (*grant.Token, error) {
-	def, err := b.definition(h.connector)
+	def, err := b.definition(h.connector, h.connectorVersion)
 	if err != nil {
 		return nil, err
 	}
@@ -384,7 +384,7 @@ func (b *Broker) askOnce(ctx context.Context, h *head, values connector.Values, 
 
 // before is the last token of a key, for a connector that can refresh it; nil for others.
 func (b *Broker) before(h *head, key cacheKey) *grant.Token {
-	if def, err := b.definition(h.connector); err != nil || !def.Refreshes() {
+	if def, err := b.definition(h.connector, h.connectorVersion); err != nil || !def.Refreshes() {
 		return nil
 	}
 	for other, state := range b.cache.All() {

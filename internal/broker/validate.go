@@ -53,6 +53,7 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 		c.ID = h.id
 		c.Name, c.Connector, c.Division = cmp.Or(c.Name, old.Name), old.Connector, cmp.Or(c.Division, old.Division)
 		c.Description = cmp.Or(c.Description, old.Description)
+		c.ConnectorVersion = cmp.Or(c.ConnectorVersion, old.ConnectorVersion)
 		if saved {
 			c.Inputs = old.Inputs
 		}
@@ -87,7 +88,7 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 
 // validated makes what Validate found out about a saved credential known to all who use it.
 func (b *Broker) validated(ctx context.Context, h *head, t *grant.Token, failure error) {
-	key := h.own()
+	key := b.key(h, "")
 	l := &lending{b: b, key: rowKey(key)}
 	if t == nil {
 		if failure != nil {

@@ -123,7 +123,7 @@ func (c *Console) newDetailPage(r *request) (*detailPage, error) {
 	if p.Status, err = c.Broker.Status(ctx, r.who, saved.ID); err != nil {
 		return nil, err
 	}
-	def, ok := c.Broker.Definition(saved.Connector)
+	def, ok := c.Broker.Definition(saved.Connector, saved.ConnectorVersion)
 	if !ok {
 		return nil, grantway.Errorf(grantway.Conflict, "this hub does not know the connector %q of the credential", saved.Connector)
 	}

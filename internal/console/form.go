@@ -156,7 +156,7 @@ func (c *Console) newForm(r *request, def *connector.Definition) (*formPage, err
 }
 
 func (c *Console) definition() (*connector.Definition, error) {
-	def, ok := c.Broker.Definition(grantway.PlainConnector)
+	def, ok := c.Broker.Definition(grantway.PlainConnector, 0)
 	if !ok {
 		return nil, errors.New("the connector of plain credentials is missing")
 	}
@@ -164,7 +164,7 @@ func (c *Console) definition() (*connector.Definition, error) {
 }
 
 func (c *Console) addCredentialPage(r *request) (answer, error) {
-	def, ok := c.Broker.Definition(cmp.Or(r.FormValue("type"), grantway.PlainConnector))
+	def, ok := c.Broker.Definition(cmp.Or(r.FormValue("type"), grantway.PlainConnector), 0)
 	if !ok {
 		return answer{}, grantway.Errorf(grantway.NotFound, "there is no type of credentials %q", r.FormValue("type"))
 	}
@@ -200,7 +200,7 @@ func (c *Console) editForm(r *request, id string) (*formPage, grantway.Credentia
 	if err != nil {
 		return nil, saved, err
 	}
-	def, ok := c.Broker.Definition(saved.Connector)
+	def, ok := c.Broker.Definition(saved.Connector, saved.ConnectorVersion)
 	if !ok {
 		return nil, saved, grantway.Errorf(grantway.Conflict, "this hub does not know the connector %q of the credential", saved.Connector)
 	}
@@ -233,7 +233,7 @@ func (c *Console) posted(r *request) (*formPage, grantway.Credential, error) {
 	p.Name, p.Description, p.NoScope = r.form("name"), strings.ReplaceAll(r.form("description"), "\r\n", "\n"), r.form("no_scope") != ""
 	p.Division = cmp.Or(r.form("division"), p.Division)
 	kept := c.openKept(r)
-	out := grantway.Credential{ID: p.ID, Name: p.Name, Description: p.Description, Division: p.Division, Connector: saved.Connector, Inputs: grantway.Inputs{}}
+	out := grantway.Credential{ID: p.ID, Name: p.Name, Description: p.Description, Division: p.Division, Connector: saved.Connector, ConnectorVersion: saved.ConnectorVersion, RateLimit: saved.RateLimit, TimeZone: saved.TimeZone, Inputs: grantway.Inputs{}}
 	if r.form("version") != "" && p.ID != "" {
 		out.Version = p.Version
 		if v := r.form("version"); v != strconv.FormatInt(p.Version, 10) {

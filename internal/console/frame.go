@@ -258,7 +258,7 @@ func describeHealth(h grantway.Health) shownHealth {
 
 // connectorTitle is the type of a credential as people read it.
 func (c *Console) connectorTitle(name string) string {
-	if def, ok := c.Broker.Definition(name); ok {
+	if def, ok := c.Broker.Definition(name, 0); ok {
 		return def.Title
 	}
 	return name
