@@ -55,6 +55,10 @@ type Connector struct {
 	// (/schema/connector.json); its inputs are what a credential has to fill in. Absent when broken.
 	Definition json.RawMessage `json:"definition,omitempty"`
 
+	// OwnDefinition is the definition as it was written, without what it inherits, in JSON: what
+	// to change and send back. What it says as before keeps its place and comments in the YAML.
+	OwnDefinition json.RawMessage `json:"own_definition,omitempty"`
+
 	// UsedBy names what keeps it from being deleted: credentials, and connectors that extend it.
 	UsedBy []string `json:"used_by,omitempty"`
 }

@@ -571,7 +571,7 @@ func (b *Broker) List(ctx context.Context, who access.Caller, connector, cursor 
 			return page, fmt.Errorf("list credentials: %w", err)
 		}
 		if !who.May(access.ReadCredential, c.Division) {
-			c = grantway.Credential{ID: c.ID, Name: c.Name, Description: c.Description, Division: c.Division, Connector: c.Connector, ConnectorVersion: c.ConnectorVersion, Inputs: grantway.Inputs{}}
+			c = grantway.Credential{ID: c.ID, Name: c.Name, Description: c.Description, Division: c.Division, Connector: c.Connector, Inputs: grantway.Inputs{}}
 		}
 		page.Items = append(page.Items, c)
 	}
