@@ -469,8 +469,17 @@ func (c *compiler) text(path, text string) *template { return c.parse(path, text
 
 func (c *compiler) positioned(path, text string, p position) *template {
 	t := c.parse(path, text)
-	if t != nil {
-		positionAll(t, p)
+	if t == nil {
+		return nil
+	}
+	positionAll(t, p)
+	for i := range t.parts {
+		if p != inHeader && p != inCookie || t.parts[i].dynamic() {
+			continue
+		}
+		if _, err := p.escape(t.parts[i].literal); err != nil {
+			c.problem(path, "", "%v", err)
+		}
 	}
 	return t
 }
@@ -515,11 +524,6 @@ func (c *compiler) headers(path string, list Pairs, keep bool) []pair {
 		case slices.Contains([]string{"Connection", "Content-Length", "Host", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Keep-Alive", "Accept-Encoding"}, key):
 			c.problem(at, "remove it", "the header %s is made by the connection", key)
 		}
-		if literal := one.Value; !strings.Contains(literal, "{{") {
-			if _, err := inHeader.escape(literal); err != nil {
-				c.problem(at, "", "must not have control characters")
-			}
-		}
 	}
 	return c.pairs(path, list, inHeader, keep)
 }
@@ -533,14 +537,6 @@ func (c *compiler) computed(path string, list Pairs) []pair {
 		c.declare(at, one.Name)
 	}
 	return out
-}
-
-func varNames(list []pair) []string {
-	var names []string
-	for _, p := range list {
-		names = append(names, p.name)
-	}
-	return names
 }
 
 func (c *compiler) basic(path string, b *Basic) *basic {
@@ -832,8 +828,42 @@ func (c *compiler) apply() {
 			}
 		}
 	}
+	c.def.appliesSecrets = c.appliesSecrets(a)
 	out.content = out.content || out.body != nil || out.sign != nil && out.sign.wsse == nil
 	c.def.apply = out
+}
+
+// appliesSecrets looks for secret inputs in everything that apply uses; a client certificate needs its key.
+func (c *compiler) appliesSecrets(a *Apply) bool {
+	secret := c.secretNames()
+	secret["token"] = false
+	for _, s := range c.Signers {
+		secret[s.Name] = true
+	}
+	found := c.Certificate != nil
+	check := func(t *template) {
+		for _, name := range namesOf(t) {
+			first, _, _ := strings.Cut(name, ".")
+			found = found || secret[first]
+		}
+	}
+	parse := func(texts ...string) {
+		for _, text := range texts {
+			if t, err := parseTemplate(text); err == nil {
+				check(t)
+			}
+		}
+	}
+	parse(a.BaseURL)
+	for _, list := range []Pairs{a.Headers, a.Query, a.Cookies, a.Body, a.Vars} {
+		for _, p := range list {
+			parse(p.Value)
+		}
+	}
+	if a.Basic != nil {
+		parse(a.Basic.Username, a.Basic.Password)
+	}
+	return found || a.Sign != nil
 }
 
 func (c *compiler) detect() {

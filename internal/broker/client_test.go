@@ -24,8 +24,9 @@ import (
 	"github.com/grantway/grantway/internal/store/storetest"
 )
 
-// newBroker makes a Broker by hand, for what a hub does not offer at its front yet.
-func newBroker(t *testing.T, s *store.Store) *broker.Broker {
+// newBroker makes a Broker by hand, for what a hub does not offer at its front yet, with
+// connectors of the test's own.
+func newBroker(t *testing.T, s *store.Store, definitions ...string) *broker.Broker {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")
 	if err := seal.GenerateKeyFile(path); err != nil {
@@ -50,6 +51,11 @@ func newBroker(t *testing.T, s *store.Store) *broker.Broker {
 	connectors, err := catalog.New(t.Context(), catalog.Options{Store: s, Audit: audit})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, text := range definitions {
+		if _, err := connectors.Create(t.Context(), access.Hub(), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	b := broker.New(broker.Options{
 		Store: s, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: access.NewReads(s, quiet),
