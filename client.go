@@ -325,7 +325,13 @@ const maxAnswer = 16 << 20
 func call[T any](ctx context.Context, c *Client, method, path string, header http.Header, body any) (T, error) {
 	var out T
 	var payload []byte
-	if body != nil {
+	if text, ok := body.(yamlText); ok {
+		payload, header = text, header.Clone()
+		if header == nil {
+			header = http.Header{}
+		}
+		header.Set("Content-Type", "application/yaml")
+	} else if body != nil {
 		var err error
 		if payload, err = json.Marshal(body); err != nil {
 			return out, fmt.Errorf("%s %s: %w", method, path, err)
@@ -366,7 +372,7 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 	}
 	token.SetAuthHeader(req)
 	req.Header.Set("Accept", "application/json")
-	if payload != nil {
+	if payload != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if method == http.MethodPatch {

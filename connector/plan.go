@@ -67,6 +67,9 @@ func (p *Plan) Made(d *Definition) bool { return p.source == d }
 func (d *Definition) AppliesSecrets() bool { return d.appliesSecrets }
 
 func (d *Definition) compile(v Values, c *clock) (*Plan, error) {
+	if v.Zone != nil {
+		c = &clock{c.now, c.random, v.Zone}
+	}
 	p := &Plan{def: d, source: d, values: make(map[string]any, len(d.Inputs)), secret: map[string]bool{}, clock: c}
 	for _, in := range d.Inputs {
 		switch value := v.Plain[in.Key]; in.Type {

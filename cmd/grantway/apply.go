@@ -21,8 +21,8 @@ func (c *cli) applyCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Make credentials, divisions and secret stores what a YAML file says",
-		Long: `Create or update the credentials, divisions and secret stores of a YAML file; what the file does not name
+		Short: "Make credentials, connectors, divisions and secret stores what a YAML file says",
+		Long: `Create or update the credentials, connectors, divisions and secret stores of a YAML file; what the file does not name
 stays as it is. Everything is checked before anything is written. A secret is best a
 reference into a secret store; one that is left out keeps its stored value.
 
@@ -45,7 +45,13 @@ reference into a secret store; one that is left out keeps its stored value.
   type: vault
   inputs:
     address: https://bao.example.com:8200
-    token: {store: env, key: BAO_TOKEN}`,
+    token: {store: env, key: BAO_TOKEN}
+  ---
+  kind: connector      # the rest of the document is the definition
+  name: acme
+  title: Acme
+  extends: oauth2
+  defaults: {token_endpoint: https://login.acme.example/token}`,
 		Args: cobra.NoArgs,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
 			if file == "" {
@@ -76,9 +82,11 @@ type change struct {
 }
 
 // plan compares objects with the hub and finds everything wrong that can be found without
-// writing. Secret stores and divisions come first, since credentials refer to them.
+// writing. Secret stores, divisions and connectors come first, since credentials refer to them.
 func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change, error) {
-	slices.SortStableFunc(objects, func(a, b object) int { return -strings.Compare(a.kind, b.kind) })
+	order := []string{kindStore, kindDivision, kindConnector, kindCredential}
+	slices.SortStableFunc(objects, func(a, b object) int { return slices.Index(order, a.kind) - slices.Index(order, b.kind) })
+	connectors := map[string]fileConnector{}
 	divisions := map[string]grantway.Division{}
 	for d, err := range hub.Divisions(ctx) {
 		if err != nil {
@@ -109,6 +117,11 @@ func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change
 		case kindDivision:
 			one.Result, wrong = compareDivision(divisions, o.division)
 			divisions[o.division.Name] = o.division
+		case kindConnector:
+			var err error
+			if one.connector, one.Result, wrong, err = compareConnector(ctx, hub, connectors, objects, o.connector); err != nil {
+				return nil, err
+			}
 		default:
 			stored, found, err := find(ctx, hub, o.credential.Name)
 			if err != nil {
@@ -118,7 +131,12 @@ func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change
 				wrong = append(wrong, grantway.Field{Pointer: "/division", Detail: "is not a division of the hub, nor of the file"})
 			}
 			one.credential.ID, one.credential.Version = stored.ID, stored.Version
-			result, more := compareCredential(stored, found, o.credential)
+			def, err := connectorFor(ctx, hub, connectors, o.credential, stored)
+			if err != nil {
+				wrong = append(wrong, grantway.Field{Pointer: "/connector", Detail: err.Error()})
+				break
+			}
+			result, more := compareCredential(def, stored, found, o.credential)
 			one.Result, wrong = result, append(wrong, more...)
 		}
 		for _, f := range wrong {
@@ -203,14 +221,11 @@ func find(ctx context.Context, hub *grantway.Client, name string) (grantway.Cred
 }
 
 // compareCredential says what a save of want would be, and what is wrong with it.
-func compareCredential(stored grantway.Credential, found bool, want grantway.Credential) (string, []grantway.Field) {
-	def, err := definition(want)
-	if err != nil {
-		return "", []grantway.Field{{Pointer: "/connector", Detail: "is not one that this grantway knows"}}
-	}
+func compareCredential(def *connector.Definition, stored grantway.Credential, found bool, want grantway.Credential) (string, []grantway.Field) {
 	merged := merge(def, stored.Inputs, want.Inputs)
 	same := found && stored.Name == want.Name && stored.Description == want.Description &&
-		stored.Division == division(want) && stored.Connector == def.Name
+		stored.Division == division(want) && stored.Connector == def.Name && (want.ConnectorVersion == 0 || want.ConnectorVersion == stored.ConnectorVersion) &&
+		reflect.DeepEqual(stored.RateLimit, want.RateLimit) && stored.TimeZone == want.TimeZone
 	if same && sameInputs(stored.Inputs, merged) {
 		return unchanged, nil
 	}
@@ -264,6 +279,16 @@ func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change)
 	case one.Result == unchanged:
 	case one.kind == kindDivision:
 		_, err = hub.CreateDivision(ctx, one.division)
+	case one.kind == kindConnector:
+		var connector grantway.Connector
+		if one.Result == created {
+			connector, err = hub.CreateConnector(ctx, one.connector.text)
+		} else {
+			connector, err = hub.UpdateConnector(ctx, one.connector.name, one.connector.text, one.connector.revision, false)
+		}
+		for _, f := range connector.Findings {
+			c.note("warning: connector %s: %s", one.connector.name, f)
+		}
 	case one.kind == kindStore && one.Result == created:
 		_, err = hub.CreateSecretStore(ctx, one.store)
 	case one.kind == kindStore:
@@ -285,9 +310,9 @@ func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change)
 func (c *cli) exportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "export [NAME…]",
-		Short: "Print credentials, divisions and secret stores as YAML that apply reads",
-		Long: `Print credentials, all of them if none is named, with divisions and secret stores then, as YAML
-that apply reads again.
+		Short: "Print credentials, connectors, divisions and secret stores as YAML that apply reads",
+		Long: `Print credentials, all of them if none is named, with divisions, secret stores and own connectors then,
+as YAML that apply reads again.
 Secrets in secret stores are there as references. Secrets stored in the hub never leave it;
 a comment stands where they would be.`,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
@@ -328,6 +353,14 @@ a comment stands where they would be.`,
 						next()
 						text = appendStore(text, s)
 					}
+				}
+				connectors, err := ownConnectors(ctx, hub)
+				if err != nil {
+					return err
+				}
+				for _, one := range connectors {
+					next()
+					text = appendConnector(text, one)
 				}
 			}
 			for _, one := range list.Items {

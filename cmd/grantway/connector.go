@@ -32,7 +32,9 @@ No request goes out. With --update the cases are written as the definition does 
 		RunE: c.run(func(ctx context.Context, files []string) error { return c.test(ctx, files, update) }),
 	}
 	test.Flags().BoolVar(&update, "update", false, "write what came out into the cases")
-	return group("connector", "Check definitions of connectors", lint, test)
+	return group("connector", "Manage connectors, and check their definitions",
+		c.connectorList(), c.connectorShow(), c.connectorAdd(), c.connectorEdit(), c.connectorCopy(), c.connectorExport(), c.connectorVersions(),
+		c.connectorTry(), c.connectorRemove(), lint, test)
 }
 
 // checked is what lint and test say about one file.

@@ -24,6 +24,7 @@ func (c *cli) credentialCommand() *cobra.Command {
 
 func (c *cli) credentialAdd() *cobra.Command {
 	var f inputFlags
+	var connector string
 	var validate bool
 	cmd := &cobra.Command{
 		Use:   "add NAME",
@@ -36,11 +37,11 @@ on standard input with --secret-stdin, or names its place in a secret store.`,
   grantway credential add sales --client-id sales --token-endpoint https://login.example.com/token --auth-method private_key_jwt --secret-input signing_key=@key.pem --input assertion_audience=https://login.example.com`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
-			one := grantway.Credential{Name: args[0]}
-			if err := f.set(c, &one); err != nil {
+			one := grantway.Credential{Name: args[0], Connector: connector}
+			if err := f.set(ctx, c, hub, &one); err != nil {
 				return err
 			}
-			if err := askMissing(c, &one); err != nil {
+			if err := askMissing(ctx, c, hub, &one); err != nil {
 				return err
 			}
 			saved, err := hub.CreateCredential(ctx, one)
@@ -52,6 +53,8 @@ on standard input with --secret-stdin, or names its place in a secret store.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f.register(cmd)
+	cmd.Flags().StringVar(&connector, "connector", "", "connector of which the credential is made; that of plain credentials if left out")
+	cmd.RegisterFlagCompletionFunc("connector", c.connectorNames(grantway.ConnectorQuery{}))
 	cmd.Flags().BoolVar(&validate, "validate", false, "validate the credential once it is stored; it stays stored if that fails")
 	return cmd
 }
@@ -73,12 +76,13 @@ func (c *cli) saved(ctx context.Context, hub *grantway.Client, one grantway.Cred
 }
 
 func (c *cli) credentialList() *cobra.Command {
-	return &cobra.Command{
+	var connector string
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List credentials and how they are doing",
 		Args:  cobra.NoArgs,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
-			list, err := collect(hub.Credentials(ctx))
+			list, err := collect(hub.CredentialsOf(ctx, connector))
 			if err != nil {
 				return err
 			}
@@ -100,6 +104,9 @@ func (c *cli) credentialList() *cobra.Command {
 			})
 		}),
 	}
+	cmd.Flags().StringVar(&connector, "connector", "", "only those made of this connector")
+	cmd.RegisterFlagCompletionFunc("connector", c.connectorNames(grantway.ConnectorQuery{}))
+	return cmd
 }
 
 func names(list []grantway.Credential) []string {
@@ -143,7 +150,8 @@ func (c *cli) credentialShow() *cobra.Command {
 				return err
 			}
 			return c.print(one, func(p *page) {
-				p.facts("Name", one.Name, "Description", one.Description, "Division", one.Division, "Connector", one.Connector,
+				p.facts("Name", one.Name, "Description", one.Description, "Division", one.Division, "Connector", connectorOf(one),
+					"Rate limit", rateLimitText(one.RateLimit), "Time zone", one.TimeZone,
 					"ID", one.ID, "Version", strconv.FormatInt(one.Version, 10), "Created", when(one.CreatedAt), "Changed", when(one.UpdatedAt),
 					"Used by", strings.Join(one.UsedBy, ", "))
 				for _, key := range slices.Sorted(maps.Keys(one.Inputs)) {
@@ -156,6 +164,21 @@ func (c *cli) credentialShow() *cobra.Command {
 		}),
 		ValidArgsFunction: c.credentialNames(1),
 	}
+}
+
+// connectorOf is the connector of a credential in words.
+func connectorOf(one grantway.Credential) string {
+	if one.Connector == grantway.PlainConnector {
+		return one.Connector
+	}
+	return fmt.Sprintf("%s version %d", one.Connector, one.ConnectorVersion)
+}
+
+func rateLimitText(l *grantway.RateLimit) string {
+	if l == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d requests in %s", l.Requests, l.Per.Duration())
 }
 
 // inputText is the value of an input in words.
@@ -208,7 +231,7 @@ nothing. Without such flags, on a terminal, $VISUAL or $EDITOR opens the credent
 			if f.flags.Changed("name") {
 				one.Name = name
 			}
-			if err := f.set(c, &one); err != nil {
+			if err := f.set(ctx, c, hub, &one); err != nil {
 				return err
 			}
 			saved, err := hub.UpdateCredential(ctx, before, one)

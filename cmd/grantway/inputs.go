@@ -2,12 +2,14 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,6 +26,8 @@ type inputFlags struct {
 	description, division      string
 	secretStore, secretKey     string
 	secretField, secretVersion string
+	rateLimit, timeZone        string
+	connectorVersion           int64
 	secretStdin                bool
 	inputs, secretInputs       []string
 }
@@ -55,6 +59,9 @@ func (f *inputFlags) register(cmd *cobra.Command) {
 	f.flags.StringVar(&f.secretKey, "secret-key", "", "key of the client secret in --secret-store")
 	f.flags.StringVar(&f.secretField, "secret-field", "", "member of it, when the secret in the store is a JSON object")
 	f.flags.StringVar(&f.secretVersion, "secret-version", "", "version of it; the newest if left out")
+	f.flags.StringVar(&f.rateLimit, "rate-limit", "", "most requests to the API through the hub, such as 100/1m; empty is what the connector says")
+	f.flags.StringVar(&f.timeZone, "time-zone", "", "time zone of times in requests, such as Europe/Paris; empty is UTC")
+	f.flags.Int64Var(&f.connectorVersion, "connector-version", 0, "version of the connector; the newest for a new credential")
 	f.flags.StringArrayVar(&f.inputs, "input", nil, "`KEY=VALUE` sets another input, KEY=@FILE from a file, KEY= removes it; repeatable")
 	f.flags.StringArrayVar(&f.secretInputs, "secret-input", nil, "`KEY` reads another secret input like --secret-stdin, KEY=@FILE reads it from a file, KEY=STORE:KEY refers to a secret store, KEY= removes it; repeatable")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
@@ -102,8 +109,11 @@ func (f *inputFlags) given() (given bool) {
 }
 
 // set changes what the flags name in one.
-func (f *inputFlags) set(c *cli, one *grantway.Credential) error {
-	def, err := definition(*one)
+func (f *inputFlags) set(ctx context.Context, c *cli, hub *grantway.Client, one *grantway.Credential) error {
+	if f.flags.Changed("connector-version") {
+		one.ConnectorVersion = f.connectorVersion
+	}
+	def, err := definition(ctx, hub, *one)
 	if err != nil {
 		return err
 	}
@@ -113,11 +123,22 @@ func (f *inputFlags) set(c *cli, one *grantway.Credential) error {
 	if f.flags.Changed("division") {
 		one.Division = f.division
 	}
+	if f.flags.Changed("time-zone") {
+		one.TimeZone = f.timeZone
+	}
+	if f.flags.Changed("rate-limit") {
+		if one.RateLimit, err = parseRateLimit(f.rateLimit); err != nil {
+			return err
+		}
+	}
 	if one.Inputs == nil {
 		one.Inputs = grantway.Inputs{}
 	}
 	for _, key := range ownFlags {
 		if flag := f.flags.Lookup(flagName(key)); flag.Changed {
+			if _, known := def.Input(key); !known {
+				return usagef("--%s: %s has no input of that name; it has %s", flagName(key), def.Name, keys(def, false))
+			}
 			one.Inputs[key] = grantway.Text(flag.Value.String())
 		}
 	}
@@ -129,6 +150,20 @@ func (f *inputFlags) set(c *cli, one *grantway.Credential) error {
 		one.Inputs[key] = value
 	}
 	return f.setSecrets(c, def, one.Inputs)
+}
+
+// parseRateLimit reads a rate limit such as 100/1m; "" is none.
+func parseRateLimit(text string) (*grantway.RateLimit, error) {
+	if text == "" {
+		return nil, nil
+	}
+	requests, per, _ := strings.Cut(text, "/")
+	n, err := strconv.Atoi(requests)
+	d, durationErr := time.ParseDuration(per)
+	if err != nil || durationErr != nil || d%time.Second != 0 {
+		return nil, usagef("--rate-limit must be requests and a time, such as 100/1m")
+	}
+	return &grantway.RateLimit{Requests: n, Per: grantway.Seconds(d / time.Second)}, nil
 }
 
 // plainInput reads one --input.
@@ -223,8 +258,8 @@ func (f *inputFlags) setSecrets(c *cli, def *connector.Definition, inputs grantw
 
 // askMissing asks for the client secret of a new credential if it needs one and no flag
 // said where it comes from.
-func askMissing(c *cli, one *grantway.Credential) error {
-	def, err := definition(*one)
+func askMissing(ctx context.Context, c *cli, hub *grantway.Client, one *grantway.Credential) error {
+	def, err := definition(ctx, hub, *one)
 	if err != nil {
 		return err
 	}
@@ -264,14 +299,17 @@ func flagOf(def *connector.Definition, key string) string {
 	return "--input " + key + "=VALUE"
 }
 
-// definition finds the connector of a credential.
-func definition(one grantway.Credential) (*connector.Definition, error) {
+// definition finds the connector of a credential. That of plain ones is the same everywhere; the hub has the others.
+func definition(ctx context.Context, hub *grantway.Client, one grantway.Credential) (*connector.Definition, error) {
 	name := cmp.Or(one.Connector, grantway.PlainConnector)
-	def, err := connector.Load(name)
-	if err != nil {
-		return nil, errors.New("this grantway does not know the connector " + name + "; use the version that the hub has")
+	if name == grantway.PlainConnector {
+		return connector.Load(name)
 	}
-	return def, nil
+	stored, err := getConnector(ctx, hub, name, one.ConnectorVersion)
+	if err != nil {
+		return nil, err
+	}
+	return compiled(stored)
 }
 
 // keys lists the inputs of def, the secret ones or the others.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -43,12 +44,18 @@ import (
 //	  address: https://bao.example.com:8200
 //	  token: {store: env, key: BAO_TOKEN}
 //
+//	---
+//	kind: connector                             # the rest of the document is the definition, as it is
+//	name: acme
+//	extends: oauth2
+//
 // The file is read strictly: unknown and repeated keys, anchors, aliases and tags are errors.
 type object struct {
 	kind       string
 	credential grantway.Credential  // for kindCredential
 	division   grantway.Division    // for kindDivision
 	store      grantway.SecretStore // for kindStore
+	connector  definitionText       // for kindConnector
 
 	file  string         // "" for the text of an editor
 	lines map[string]int // by JSON pointer, where things stand in the file
@@ -58,11 +65,12 @@ const (
 	kindCredential = "credential"
 	kindDivision   = "division"
 	kindStore      = "secret_store"
+	kindConnector  = "connector"
 )
 
 // membersOf are the keys that a document of a kind may have.
 var membersOf = map[string][]string{
-	kindCredential: {"kind", "name", "description", "division", "connector", "inputs"},
+	kindCredential: {"kind", "name", "description", "division", "connector", "connector_version", "rate_limit", "time_zone", "inputs"},
 	kindDivision:   {"kind", "name", "description"},
 	kindStore:      {"kind", "name", "type", "description", "inputs"},
 }
@@ -73,6 +81,8 @@ func (o object) name() string {
 		return o.division.Name
 	case kindStore:
 		return o.store.Name
+	case kindConnector:
+		return o.connector.name
 	}
 	return o.credential.Name
 }
@@ -157,7 +167,11 @@ func parseObjects(file string, text []byte) ([]object, error) {
 			continue
 		}
 		for _, one := range tree.Docs {
-			if one.Body != nil && one.Body.Type() != ast.CommentType {
+			switch {
+			case one.Body == nil || one.Body.Type() == ast.CommentType:
+			case kindOf(one.Body) == kindConnector:
+				r.connector(one.Body, d)
+			default:
 				r.object(one.Body)
 			}
 		}
@@ -240,7 +254,7 @@ func (r *reader) object(body ast.Node) {
 	o := object{kind: text("kind"), file: r.file, lines: r.lines}
 	allowed, known := membersOf[o.kind]
 	if !known {
-		r.wrong(line, "/kind", "must be credential, division or secret_store")
+		r.wrong(line, "/kind", "must be credential, connector, division or secret_store")
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(members)) {
@@ -258,7 +272,20 @@ func (r *reader) object(body ast.Node) {
 	case kindStore:
 		o.store = grantway.SecretStore{Name: name, Kind: text("type"), Description: description, Inputs: r.inputs(members["inputs"])}
 	default:
-		o.credential = grantway.Credential{Name: name, Description: description, Division: text("division"), Connector: text("connector"), Inputs: r.inputs(members["inputs"])}
+		o.credential = grantway.Credential{Name: name, Description: description, Division: text("division"), Connector: text("connector"), TimeZone: text("time_zone"), Inputs: r.inputs(members["inputs"])}
+		if version := text("connector_version"); version != "" {
+			n, err := strconv.ParseInt(version, 10, 64)
+			if err != nil || n < 1 {
+				r.wrong(r.lines["/connector_version"], "/connector_version", "must be a whole number from 1 on")
+			}
+			o.credential.ConnectorVersion = n
+		}
+		if limit := text("rate_limit"); limit != "" {
+			var err error
+			if o.credential.RateLimit, err = parseRateLimit(limit); err != nil {
+				r.wrong(r.lines["/rate_limit"], "/rate_limit", "must be requests and a time, such as 100/1m")
+			}
+		}
 	}
 	id := o.kind + "/" + strings.ToLower(name)
 	if other, taken := r.names[id]; taken && name != "" {
@@ -353,6 +380,13 @@ func escape(key string) string { return strings.NewReplacer("~", "~0", "/", "~1"
 // stores are not in it, only a comment in their place.
 func appendCredential(b []byte, one grantway.Credential) []byte {
 	b = appendMembers(b, "", "kind", kindCredential, "name", one.Name, "description", one.Description, "division", one.Division, "connector", one.Connector)
+	if one.Connector != grantway.PlainConnector && one.ConnectorVersion > 0 {
+		b = appendMembers(b, "", "connector_version", strconv.FormatInt(one.ConnectorVersion, 10))
+	}
+	if l := one.RateLimit; l != nil {
+		b = appendMembers(b, "", "rate_limit", fmt.Sprintf("%d/%s", l.Requests, l.Per.Duration()))
+	}
+	b = appendMembers(b, "", "time_zone", one.TimeZone)
 	return appendInputs(b, one.Inputs)
 }
 

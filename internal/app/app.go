@@ -143,7 +143,7 @@ func (a *App) setup(ctx context.Context) error {
 	}
 	signIn, doors := tokens.Handler(), rest.Handler()
 	mux := http.NewServeMux()
-	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs.css"} {
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs.css", "/schema/connector.json"} {
 		mux.Handle(path, doors)
 	}
 	mux.Handle("/", pages.Handler(doors))

@@ -24,8 +24,8 @@ import (
 	"github.com/grantway/grantway/internal/store/storetest"
 )
 
-// newBroker makes a Broker by hand, for what a hub does not offer at its front yet. definitions
-// are connectors that it has beside those that come with the program.
+// newBroker makes a Broker by hand, for what a hub does not offer at its front yet, with
+// connectors of the test's own.
 func newBroker(t *testing.T, s *store.Store, definitions ...string) *broker.Broker {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")

@@ -38,7 +38,7 @@ func (b *Broker) Plan(ctx context.Context, who access.Caller, ref string) (*conn
 		}
 		return def.CompileApply(values)
 	}
-	values := connector.Values{Plain: map[string]grantway.Value{}, Secrets: map[string]grant.Secret{}}
+	values := connector.Values{Plain: map[string]grantway.Value{}, Secrets: map[string]grant.Secret{}, Zone: rec.zone}
 	maps.Copy(values.Plain, rec.inputs)
 	p, err := def.CompileApply(values)
 	if err == nil {

@@ -306,9 +306,10 @@ func (s *snapshot) detail(e *entry) (grantway.Connector, error) {
 	if e.def == nil {
 		return one, nil
 	}
-	var err error
+	var err, ownErr error
 	one.Definition, err = json.Marshal(e.def.Source)
-	return one, err
+	one.OwnDefinition, ownErr = json.Marshal(e.own)
+	return one, errors.Join(err, ownErr)
 }
 
 // List returns up to limit of the connectors that q selects after the cursor, by name. Those of the catalog
