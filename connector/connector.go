@@ -38,9 +38,11 @@ const (
 	Enum       Type = "enum"       // one of Input.Enum
 	Boolean    Type = "boolean"    // "true" or "false"
 	URL        Type = "url"        // a token endpoint: https, or http to loopback
+	BaseURL    Type = "base_url"   // where an API begins: https, or http to loopback, without query
 	URI        Type = "uri"        // an absolute URI without fragment, RFC 8707 section 2
 	Scopes     Type = "scopes"     // space-delimited, RFC 6749 section 3.3
 	Seconds    Type = "seconds"    // a whole number of seconds, 1 or more
+	Count      Type = "count"      // a whole number from 1 to 1,000,000
 	Date       Type = "date"       // RFC 3339 date or date-time
 	PEM        Type = "pem"        // certificates, PEM
 	Parameters Type = "parameters" // a list of {in, name, value}
@@ -241,6 +243,10 @@ func (in Input) checkText(s string) string {
 		if err := grant.CheckTokenURL(s); err != nil {
 			return err.Error()
 		}
+	case BaseURL:
+		if _, err := parseBaseURL(s); err != nil {
+			return err.Error()
+		}
 	case URI:
 		if err := grant.CheckResource(s); err != nil {
 			return err.Error()
@@ -252,6 +258,10 @@ func (in Input) checkText(s string) string {
 	case Seconds:
 		if n, err := strconv.Atoi(s); err != nil || n < 1 || n > int(grant.MaxLifetime/time.Second) {
 			return fmt.Sprintf("must be a whole number of seconds from 1 to %d", int(grant.MaxLifetime/time.Second))
+		}
+	case Count:
+		if n, err := strconv.Atoi(s); err != nil || n < 1 || n > maxCount {
+			return "must be a whole number from 1 to 1,000,000"
 		}
 	case Date:
 		if _, err := ParseDate(s); err != nil {

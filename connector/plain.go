@@ -81,6 +81,11 @@ var plain = &Definition{
 			Help: "Ask for tokens bound to a key of this credential (RFC 9449)."},
 		{Key: "dpop_key", Title: "DPoP key", Type: SecretText, Max: 65536, Advanced: true,
 			Help: "A private key, PEM or JWK. The hub makes one when none is given."},
+
+		{Key: "base_url", Title: "API base URL", Type: BaseURL, Max: 2048, Advanced: true,
+			Help: "Where the API begins, such as https://api.example.com/v1. Requests to /proxy/NAME/… go there, with the token."},
+		{Key: "requests_per_minute", Title: "Requests per minute", Type: Count, Advanced: true,
+			Help: "How many requests the API takes; more of them wait at /proxy/NAME/…. Empty is no limit."},
 	},
 }
 

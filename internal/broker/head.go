@@ -26,6 +26,8 @@ type head struct {
 	unresolved atomic.Bool                       // a secret could not be had, and that was noted
 	refused    atomic.Pointer[[sha256.Size]byte] // digest of the secrets that the provider refused last
 
+	upstream atomic.Pointer[Upstream] // made at the first request to the API
+
 	usage *usage // the same for every version of a credential
 }
 
