@@ -98,10 +98,11 @@ func (u *Upstream) Apply(ctx context.Context, who access.Caller, r *http.Request
 	return Applied{t}, nil
 }
 
-// Refused says whether the API answered that the token is not good, and if so, whether another
-// request may fare better: with another token, for which it drops this one on all replicas, or
-// with the nonce that the API asked for (RFC 9449 section 9).
-func (u *Upstream) Refused(ctx context.Context, used Applied, resp *http.Response) (refused, again bool) {
+// Refused looks at the answer to a request that Apply put a token on, and says whether another
+// request may fare better: with another token, because the API refused this one, which is
+// dropped on all replicas, or with the nonce that the API asked for (RFC 9449 section 9). A
+// second request that is refused like the first is not the token's fault: then it stays.
+func (u *Upstream) Refused(ctx context.Context, used Applied, resp *http.Response, second bool) (again bool) {
 	fresh := false // a DPoP nonce that the request did not have
 	if used.token.DPoP != nil {
 		if nonce := resp.Header.Get("DPoP-Nonce"); nonce != "" {
@@ -110,30 +111,28 @@ func (u *Upstream) Refused(ctx context.Context, used Applied, resp *http.Respons
 		}
 	}
 	if resp.StatusCode != http.StatusUnauthorized {
-		return false, false
+		return false
 	}
 	if fresh && strings.Contains(strings.Join(resp.Header.Values("WWW-Authenticate"), ","), "use_dpop_nonce") {
-		return true, true
+		return true
 	}
 	fingerprint := used.token.Fingerprint()
+	if second {
+		u.refused.Store(&refusal{fingerprint, time.Now()})
+		return false
+	}
 	if last := u.refused.Load(); last != nil && last.fingerprint == fingerprint && time.Since(last.at) < refusedPause {
-		return true, false
+		return false
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
 	defer cancel()
 	if known, err := u.b.known(ctx, u.head, fingerprint); err == nil && !known {
-		return true, true // an old one: a newer one is there already
+		return true // an old one: a newer one is there already
 	}
 	if err := u.b.drop(ctx, u.head, fingerprint); err != nil {
 		u.b.Log.Warn("a refused token was not forgotten everywhere", "credential", u.Name, "error", err)
 	}
-	return true, true
-}
-
-// RefusedAgain notes that the API refused a token right after it refused another one: it is not
-// the token's fault.
-func (u *Upstream) RefusedAgain(used Applied) {
-	u.refused.Store(&refusal{used.token.Fingerprint(), time.Now()})
+	return true
 }
 
 // Identify finds a credential by name or id, as far as who may know of it.

@@ -26,15 +26,15 @@ func parseTarget(uri string) (t target, refused string) {
 		return t, "the request line must hold a path that begins with /proxy/, not a whole URL"
 	}
 	escaped, t.query, _ = strings.Cut(escaped, "?")
-	if strings.ContainsFunc(t.query, func(c rune) bool { return c <= ' ' || c == 0x7f || c == '#' }) {
-		return t, "the query holds characters that must be escaped"
-	}
 	name := escaped
 	if slash := strings.IndexByte(escaped, '/'); slash >= 0 {
 		name, t.rest = escaped[:slash], escaped[slash:]
 	}
 	if t.credential, refused = decode(name); refused != "" {
 		return t, refused
+	}
+	if strings.ContainsFunc(t.query, func(c rune) bool { return c <= ' ' || c == 0x7f || c == '#' }) {
+		return t, "the query holds characters that must be escaped"
 	}
 	if strings.HasPrefix(t.rest, "//") {
 		return t, "the path begins with two slashes"

@@ -213,6 +213,7 @@ func (p *Proxy) exchange(r *http.Request, control *http.ResponseController, who 
 	var payload *body
 	if r.ContentLength != 0 && r.Body != http.NoBody {
 		payload = newBody(r, control)
+		control.EnableFullDuplex() // an answer may begin before the end of the request; HTTP/2 has it anyway
 	}
 	url := t.url(u.Base)
 	var first *http.Response
@@ -252,12 +253,9 @@ func (p *Proxy) exchange(r *http.Request, control *http.ResponseController, who 
 		if span.IsRecording() {
 			span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
 		}
-		refused, again := u.Refused(ctx, used, resp)
+		again := u.Refused(ctx, used, resp, first != nil)
 		wait, paused := lane.pause(resp)
 		if first != nil {
-			if refused {
-				u.RefusedAgain(used)
-			}
 			return resp, nil
 		}
 		if paused && wait <= maxWait {
