@@ -101,13 +101,9 @@ func ambiguous(path string) string {
 	return ""
 }
 
-// url is the URL of t behind base.
+// url is the URL of t behind base, with the escapes that the caller chose.
 func (t *target) url(base *url.URL) *url.URL {
-	u := &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + t.path, RawQuery: t.query}
-	if t.path != t.rest {
-		u.RawPath = base.EscapedPath() + t.rest
-	}
-	return u
+	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + t.path, RawPath: base.EscapedPath() + t.rest, RawQuery: t.query}
 }
 
 // through is where callers find location, which an answer to a request to at named: behind the
