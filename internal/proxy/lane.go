@@ -24,6 +24,7 @@ const (
 //	──┬──┬──┴──┬─────────┬─────────┬───────┴─▶ time
 //	 burst    next: the turn of the request that comes next
 type lane struct {
+	http1   atomic.Bool // the API does not speak HTTP/2
 	limited atomic.Bool // there was a pace or a pause, so the rest has to be looked at
 
 	mu      sync.Mutex // guards what follows

@@ -54,7 +54,8 @@ type Options struct {
 // Proxy serves the paths that begin with /proxy/. Safe for concurrent use.
 type Proxy struct {
 	Options
-	transport *http.Transport
+	transport *http.Transport // for all that lines does not take
+	lines     *lines
 	metrics   metrics
 	lanes     sync.Map // credential id → *lane
 	small     buffers
@@ -69,7 +70,7 @@ func New(o Options) *Proxy {
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 4096, 512
 	t.ResponseHeaderTimeout = headerWait
 	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second} // finds out that an API is gone
-	return &Proxy{Options: o, transport: t, metrics: newMetrics(), small: buffers{size: smallBuffer}, large: buffers{size: largeBuffer}}
+	return &Proxy{Options: o, transport: t, lines: newLines(t), metrics: newMetrics(), small: buffers{size: smallBuffer}, large: buffers{size: largeBuffer}}
 }
 
 // EndStreams ends WebSockets and event streams, which would go on for as long as both sides
@@ -82,6 +83,7 @@ func (p *Proxy) Stop(context.Context) error {
 	p.streams.end()
 	p.streams.open.Wait()
 	p.transport.CloseIdleConnections()
+	p.lines.close()
 	return nil
 }
 
@@ -245,13 +247,20 @@ func (p *Proxy) exchange(r *http.Request, control *http.ResponseController, who 
 			io.CopyN(io.Discard, first.Body, 4<<10) // lets the connection be used again
 			first.Body.Close()
 		}
-		resp, err := p.transport.RoundTrip(out)
+		send := p.transport.RoundTrip
+		if (u.Base.Scheme == "http" || lane.http1.Load()) && p.lines.takes(out) {
+			send = p.lines.RoundTrip
+		}
+		resp, err := send(out)
 		if err != nil {
 			span.SetStatus(codes.Error, "no answer")
 			return nil, p.explain(r, who, u, payload, err)
 		}
 		if span.IsRecording() {
 			span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
+		}
+		if http1 := resp.ProtoMajor == 1; http1 != lane.http1.Load() {
+			lane.http1.Store(http1)
 		}
 		again := u.Refused(ctx, used, resp, first != nil)
 		wait, paused := lane.pause(resp)
