@@ -39,7 +39,7 @@ assets: internal/console/static/icons.svg ## fetch what the console takes from n
 screenshots: assets .cache/chromium ## draw every page of the console into docs/screenshots
 	GRANTWAY_SCREENSHOTS="$(CURDIR)/docs/screenshots" go test ./internal/console -run TestScreenshots -count=1
 
-bench: assets peers ## run every benchmark for BENCHTIME (1s)
+bench: assets peers .cache/references ## run every benchmark for BENCHTIME (1s)
 	@$(with_postgres); \
 	echo "== benchmarks"; \
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 30m -p 1 ./...
@@ -99,6 +99,11 @@ internal/console/assets/node_modules/.package-lock.json: internal/console/assets
 
 internal/console/static/icons.svg: internal/console/assets/node_modules/.package-lock.json internal/console/assets/build.mjs $(wildcard internal/console/page/*.html internal/console/*.go)
 	@node internal/console/assets/build.mjs
+
+# nginx and Caddy, beside which make bench measures the proxy.
+.cache/references: scripts/references
+	@scripts/references $@
+	@touch $@
 
 # The browser that the tests of the console drive.
 .cache/chromium:

@@ -24,6 +24,8 @@ const (
 	RateLimited        Code = "rate_limited"        // 429: see RetryAt
 	Internal           Code = "internal"            // 500: our fault; details are in the hub's log only
 	TokenRefused       Code = "token_refused"       // 502: the token endpoint said no, and will go on saying no
+	UpstreamFailed     Code = "upstream_failed"     // 502: the API behind /proxy did not answer, or answered what must not be passed on
+	UpstreamTimeout    Code = "upstream_timeout"    // 504: the API behind /proxy did not answer in time
 	Unavailable        Code = "unavailable"         // 503: the token endpoint, a secret store or the database is away; see RetryAt
 )
 

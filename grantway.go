@@ -359,10 +359,37 @@ type OAuthClient struct {
 	Description string       `json:"description,omitempty"`
 	Roles       []Assignment `json:"roles"`
 
+	// Credentials are those that the client may use, out of those that its roles allow, and
+	// how; none means all of these. In an update, nil keeps what there is.
+	Credentials []CredentialUse `json:"credentials,omitempty"`
+
 	// Secret is the client secret, in the answer to the creation only.
 	Secret    string    `json:"client_secret,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
 }
+
+// CredentialUse lets a client use one credential. A client may have several for the same one.
+type CredentialUse struct {
+	// Credential is a name or id; in answers the name, or the id of one that is deleted.
+	Credential string `json:"credential"`
+
+	// Via says how: ViaToken, which is the default, or ViaProxy.
+	Via string `json:"via,omitempty"`
+
+	// Methods are those of requests through the proxy, such as GET; none means all. GET allows
+	// HEAD too. With ViaProxy only.
+	Methods []string `json:"methods,omitempty"`
+
+	// Paths are how paths behind the API's base URL may begin, such as /messages, which is
+	// also that path itself and not /messages2; none means all. With ViaProxy only.
+	Paths []string `json:"paths,omitempty"`
+}
+
+// The values of CredentialUse.Via.
+const (
+	ViaToken = "token" // reads tokens, and sends requests through the proxy
+	ViaProxy = "proxy" // sends requests through the proxy, and never sees a token
+)
 
 // Assignment is a role held in a division; "*" is all divisions.
 type Assignment struct {

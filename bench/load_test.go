@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +21,13 @@ const connections = 32
 // writes bytes that were made once and checks each answer against want, so that it costs
 // little beside the server and a wrong answer fails the benchmark.
 func load(tb testing.TB, addr string, request []byte, n int, want func(status int, body []byte) error) time.Duration {
+	tb.Helper()
+	return loadOver(tb, connections, addr, request, n, want, nil)
+}
+
+// loadOver is load over so many connections. It notes in latencies, unless that is nil, how
+// long each answer took.
+func loadOver(tb testing.TB, connections int, addr string, request []byte, n int, want func(status int, body []byte) error, latencies []time.Duration) time.Duration {
 	tb.Helper()
 	var left atomic.Int64
 	left.Store(int64(n))
@@ -36,12 +44,20 @@ func load(tb testing.TB, addr string, request []byte, n int, want func(status in
 			answers := bufio.NewReaderSize(conn, 8<<10)
 			body := make([]byte, 0, 4<<10)
 			<-ready
-			for left.Add(-1) >= 0 {
+			for {
+				i := left.Add(-1)
+				if i < 0 {
+					return
+				}
+				began := time.Now()
 				if _, err := conn.Write(request); err != nil {
 					failed <- err
 					return
 				}
 				status, err := readAnswer(answers, &body)
+				if latencies != nil {
+					latencies[i] = time.Since(began)
+				}
 				if err == nil {
 					err = want(status, body)
 				}
@@ -84,9 +100,7 @@ func readAnswer(r *bufio.Reader, body *[]byte) (status int, err error) {
 				return 0, fmt.Errorf("HTTP %d without Content-Length", status)
 			}
 			*body = (*body)[:0]
-			for len(*body) < length {
-				*body = append(*body, 0)
-			}
+			*body = slices.Grow(*body, length)[:length]
 			_, err := io.ReadFull(r, *body)
 			return status, err
 		case len(line) > 16 && bytes.EqualFold(line[:16], []byte("Content-Length: ")):

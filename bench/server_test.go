@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		serveHub(os.Getenv("GRANTWAY_BENCH_DATA"))
 	case "bare":
 		serveBare(os.Getenv("GRANTWAY_BENCH_BODY"))
+	case "upstream":
+		serveUpstream()
 	default:
 		os.Exit(m.Run())
 	}

@@ -11,7 +11,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/grant"
 )
 
@@ -21,12 +23,19 @@ const (
 	maxPeek    = 64 << 10
 )
 
+// peekPause is how long an answer is waited for to be looked into. It may be a stream.
+const peekPause = 250 * time.Millisecond
+
 // NeedsBody tells whether Apply reads the body of requests: the connector signs or changes it.
 func (p *Plan) NeedsBody() bool { return p.def.apply.content }
 
-// BaseURL is what the paths of the API are below, which may be known only with a token. The
-// error tells that there is none.
+// BaseURL is what the paths of the API are below, which may be known only with a token: absolute,
+// without query and fragment, and without a slash at its end. It must not be changed. The error
+// tells that there is none.
 func (p *Plan) BaseURL(t *grant.Token) (*url.URL, error) {
+	if p.base != nil {
+		return p.base, nil
+	}
 	if p.def.apply.base == nil {
 		return nil, requestError(errors.New("the connector has no base URL"))
 	}
@@ -36,7 +45,7 @@ func (p *Plan) BaseURL(t *grant.Token) (*url.URL, error) {
 	if err != nil {
 		return nil, requestError(fmt.Errorf("the base URL: %w", err))
 	}
-	u, err := parseURL(text)
+	u, err := parseBaseURL(text)
 	if err != nil {
 		return nil, requestError(fmt.Errorf("the base URL %w", err))
 	}
@@ -105,7 +114,7 @@ func readBody(req *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	if len(content) > maxContent {
-		return nil, errors.New("the body is larger than 10 MiB, and this connector signs it")
+		return nil, grantway.Errorf(grantway.TooLarge, "the body is larger than 10 MiB, and this connector signs or changes it")
 	}
 	setBody(req, content)
 	return content, nil
@@ -139,7 +148,7 @@ func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 	}
 	if len(query) > 0 {
 		u := *req.URL
-		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+encodePairs(query), "&")
+		u.RawQuery = strings.TrimPrefix(leaveOut(u.RawQuery, query)+"&"+encodePairs(query), "&")
 		req.URL = &u
 	}
 	headers, err := evalPairs(a.headers, s)
@@ -174,6 +183,28 @@ func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 		return a.sign.sign(req, content, s)
 	}
 	return nil
+}
+
+// leaveOut is a query or form without the parameters in list, of which the connector's own must be the
+// only ones. The others stay as they are.
+func leaveOut(query string, list []evaluated) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(query, "&"), func(one string) bool {
+		name, _, _ := strings.Cut(one, "=")
+		plain, err := url.QueryUnescape(name)
+		return err == nil && slices.ContainsFunc(list, func(p evaluated) bool { return p.name == plain })
+	}), "&")
+}
+
+// Undo is a query without the parameters that Apply adds, for URLs in answers.
+func (p *Plan) Undo(query string) string {
+	if query == "" || len(p.def.apply.query) == 0 {
+		return query
+	}
+	own := make([]evaluated, len(p.def.apply.query))
+	for i, one := range p.def.apply.query {
+		own[i].name = one.name
+	}
+	return leaveOut(query, own)
 }
 
 // describe sets the variables of the request.
@@ -213,7 +244,7 @@ func addFields(req *http.Request, content []byte, fields []evaluated) ([]byte, e
 			return nil, err
 		}
 	case media == formType, media == "" && len(content) == 0 && (req.Method == http.MethodPost || req.Method == http.MethodPut):
-		content = []byte(strings.TrimPrefix(string(content)+"&"+encodePairs(fields), "&"))
+		content = []byte(strings.TrimPrefix(leaveOut(string(content), fields)+"&"+encodePairs(fields), "&"))
 		req.Header.Set("Content-Type", formType)
 	default:
 		return nil, errors.New("the body is neither a form nor JSON, and the connector adds a field to it")
@@ -222,8 +253,15 @@ func addFields(req *http.Request, content []byte, fields []evaluated) ([]byte, e
 	return content, nil
 }
 
+// ReadsAnswers tells whether Refused looks into bodies, so that it must be able to read them:
+// they should not be compressed.
+func (p *Plan) ReadsAnswers() bool {
+	return slices.ContainsFunc(p.def.detect.when, func(m symptom) bool { return m.Path != "" })
+}
+
 // Refused tells whether an answer of the API says that the token is no longer good. It may
-// look into the beginning of a body, and puts back what it read.
+// look into the beginning of a body, and puts back what it read. A body that does not end soon
+// is not waited for.
 func (p *Plan) Refused(resp *http.Response) bool {
 	d := &p.def.detect
 	if slices.Contains(d.statuses, resp.StatusCode) {
@@ -246,13 +284,8 @@ func peek(resp *http.Response) any {
 	if resp.Header.Get("Content-Encoding") != "" || media != "" && !strings.HasSuffix(media, "json") && !strings.HasSuffix(media, "xml") && media != "text/html" && media != "text/plain" {
 		return nil // and do not wait for what may be a stream
 	}
-	start, err := io.ReadAll(io.LimitReader(resp.Body, maxPeek))
-	rest := resp.Body
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(start), rest), rest}
-	if err != nil || len(start) == maxPeek {
+	start, whole := begin(resp)
+	if !whole {
 		return nil
 	}
 	body, err := decodeBody(resp.Header, start, "")
@@ -260,6 +293,77 @@ func peek(resp *http.Response) any {
 		return string(start)
 	}
 	return body
+}
+
+// begin reads the body of an answer until it ends, gets long or pauses, and puts back what it read.
+// whole tells whether that is all of it.
+func begin(resp *http.Response) (start []byte, whole bool) {
+	if resp.ContentLength > maxPeek {
+		return nil, false
+	}
+	body := resp.Body
+	pieces := make(chan piece, 1)
+	read := func() {
+		data := make([]byte, 4<<10)
+		n, err := body.Read(data)
+		pieces <- piece{data[:n], err}
+	}
+	back := func(rest ...io.Reader) {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(append([]io.Reader{bytes.NewReader(start)}, rest...)...), body}
+	}
+	pause := time.NewTimer(peekPause)
+	defer pause.Stop()
+	for {
+		go read()
+		select {
+		case p := <-pieces:
+			start = append(start, p.data...)
+			switch {
+			case p.err == io.EOF:
+				back()
+				return start, true
+			case p.err != nil:
+				back(&late{piece: piece{err: p.err}})
+				return nil, false
+			case len(start) >= maxPeek:
+				back(body)
+				return nil, false
+			}
+		case <-pause.C:
+			back(&late{pieces: pieces}, body)
+			return nil, false
+		}
+	}
+}
+
+// piece is the outcome of one Read.
+type piece struct {
+	data []byte
+	err  error
+}
+
+// late reads the one piece that is, or comes, from somebody else's Read.
+type late struct {
+	pieces chan piece // nil when it is there
+	piece
+}
+
+// Read implements io.Reader.
+func (l *late) Read(p []byte) (int, error) {
+	if l.pieces != nil {
+		l.piece, l.pieces = <-l.pieces, nil
+	}
+	n := copy(p, l.data)
+	if l.data = l.data[n:]; n > 0 || len(p) == 0 {
+		return n, nil
+	}
+	if l.err == nil {
+		return 0, io.EOF // the next reader goes on
+	}
+	return 0, l.err
 }
 
 // Verify tells what is wrong with the answer to the request "verify", "" if nothing is.

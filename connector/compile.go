@@ -87,6 +87,7 @@ type (
 	}
 	apply struct {
 		base                    *template
+		fixed                   bool // base is the same with every token
 		headers, query, cookies []pair
 		body                    []pair
 		basic                   *basic
@@ -319,7 +320,7 @@ func (c *compiler) about() {
 // MaxDefault is the greatest length of a default, in bytes.
 const MaxDefault = 1024
 
-var inputTypes = []Type{String, SecretText, Enum, Boolean, URL, URI, Scopes, Seconds, Date, PEM, Parameters, Hostname, Integer}
+var inputTypes = []Type{String, SecretText, Enum, Boolean, URL, URI, Scopes, Seconds, Date, PEM, Parameters, Hostname, Integer, BaseURL}
 
 // inputs compiles the inputs, and makes them the first variables.
 func (c *compiler) inputs() {
@@ -690,10 +691,11 @@ func (c *compiler) body() {
 			delete(c.names, name)
 		}
 	}
-	for _, name := range append(kept, "token", "token_type") {
+	kept = append(kept, "token", "token_type")
+	for _, name := range kept {
 		c.names[name] = true
 	}
-	c.apply()
+	c.apply(kept)
 	c.detect()
 	c.endpoints()
 	if c.Apply == nil && !d.HasToken() && !c.Abstract {
@@ -795,7 +797,8 @@ func (c *compiler) discover(inputs []string) []string {
 	return kept
 }
 
-func (c *compiler) apply() {
+// apply compiles how requests are authorized; kept are the variables that come with a token.
+func (c *compiler) apply(kept []string) {
 	a := c.Apply
 	if a == nil {
 		a = &Apply{}
@@ -810,6 +813,7 @@ func (c *compiler) apply() {
 		}
 	}
 	out.base = c.url("apply.base_url", a.BaseURL)
+	out.fixed = !slices.ContainsFunc(namesOf(out.base), func(name string) bool { return slices.Contains(kept, name) })
 	c.with([]string{"request"}, func() {
 		out.vars = c.computed("apply.vars", a.Vars)
 		out.headers = c.headers("apply.headers", a.Headers, false)
@@ -829,18 +833,30 @@ func (c *compiler) apply() {
 		}
 	}
 	c.def.appliesSecrets = c.appliesSecrets(a)
+	c.def.certificateInputs = c.certificateInputs()
 	out.content = out.content || out.body != nil || out.sign != nil && out.sign.wsse == nil
 	c.def.apply = out
 }
 
-// appliesSecrets looks for secret inputs in everything that apply uses; a client certificate needs its key.
+// certificateInputs are the inputs without which there is no client certificate.
+func (c *compiler) certificateInputs() []string {
+	var keys []string
+	for _, name := range namesOf(c.def.certificate) {
+		if _, ok := c.def.Input(name); ok {
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
+// appliesSecrets looks for secret inputs in everything that apply uses.
 func (c *compiler) appliesSecrets(a *Apply) bool {
 	secret := c.secretNames()
 	secret["token"] = false
 	for _, s := range c.Signers {
 		secret[s.Name] = true
 	}
-	found := c.Certificate != nil
+	found := c.def.certificate != nil && c.certificateInputs() == nil // one that all credentials have
 	check := func(t *template) {
 		for _, name := range namesOf(t) {
 			first, _, _ := strings.Cut(name, ".")

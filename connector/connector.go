@@ -50,7 +50,8 @@ type Definition struct {
 	detect                      detect
 	verify                      *endpoint
 	endpoints                   []*endpoint
-	appliesSecrets              bool
+	appliesSecrets              bool     // whatever the values are
+	certificateInputs           []string // one that has a value makes a client certificate
 }
 
 // HasToken tells whether there is a token to ask for or to make. Without one, requests are
@@ -69,6 +70,7 @@ const (
 	Enum       Type = "enum"       // one of Input.Enum
 	Boolean    Type = "boolean"    // "true" or "false"
 	URL        Type = "url"        // a token endpoint: https, or http to loopback
+	BaseURL    Type = "base_url"   // where an API begins: https, or http to loopback, without query
 	URI        Type = "uri"        // an absolute URI without fragment, RFC 8707 section 2
 	Scopes     Type = "scopes"     // space-delimited, RFC 6749 section 3.3
 	Seconds    Type = "seconds"    // a whole number of seconds, 1 or more
@@ -275,6 +277,10 @@ func (in Input) checkText(s string) string {
 		}
 	case URL:
 		if err := grant.CheckTokenURL(s); err != nil {
+			return err.Error()
+		}
+	case BaseURL:
+		if _, err := parseBaseURL(s); err != nil {
 			return err.Error()
 		}
 	case URI:

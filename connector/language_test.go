@@ -92,7 +92,7 @@ func TestProblems(t *testing.T) {
 			9:3: request.hedaers: there is no such field (did you mean headers?)`},
 		"several more": {"name: A b\ntitle: x\ninputs:\n  - {key: a, type: strng}\n  - {key: a}\nrequest:\n  url: http://example.com\n  accept: [99]\n", `
 			1:7: name: must be lower-case letters, digits and dashes, at most 64 characters (such as acme-crm)
-			4:20: inputs.0.type: there is no type strng (the types are string, secret, enum, boolean, url, uri, scopes, seconds, date, pem, parameters, hostname, integer)
+			4:20: inputs.0.type: there is no type strng (the types are string, secret, enum, boolean, url, uri, scopes, seconds, date, pem, parameters, hostname, integer, base_url)
 			5:5: inputs.1: the key a comes twice (remove one of them)
 			7:8: request.url: must be https; plain http is only for a loopback address
 			8:12: request.accept.0: must be a status from 200 to 599`},

@@ -30,6 +30,7 @@ type Plan struct {
 	certificate *tls.Certificate
 	clock       *clock
 	static      *grant.Request // the token request, if it is one of RFC 6749 that never changes
+	base        *url.URL       // of the API, if it is the same with every token
 }
 
 // Sender sends the requests of a Plan. A *grant.Client is one; recorded cases have another.
@@ -48,7 +49,7 @@ func wallClock() *clock {
 func (d *Definition) Compile(v Values) (*Plan, error) { return d.compile(v, wallClock()) }
 
 // CompileApply is Compile for who has the token already: the plan authorizes requests and
-// cannot ask for tokens. It needs no secrets, unless the definition AppliesSecrets.
+// cannot ask for tokens. It needs no secrets, unless the definition AppliesSecrets of such values.
 func (d *Definition) CompileApply(v Values) (*Plan, error) {
 	only := *d
 	only.steps = nil
@@ -63,8 +64,11 @@ func (d *Definition) CompileApply(v Values) (*Plan, error) {
 // Made tells whether p was made of d, and not of another definition or another version of it.
 func (p *Plan) Made(d *Definition) bool { return p.source == d }
 
-// AppliesSecrets tells whether secret inputs are sent with, or sign, requests to the API.
-func (d *Definition) AppliesSecrets() bool { return d.appliesSecrets }
+// AppliesSecrets tells whether secret inputs are sent with, or sign, requests to the API, or are
+// the key of a client certificate. given tells whether an input has a value.
+func (d *Definition) AppliesSecrets(given func(key string) bool) bool {
+	return d.appliesSecrets || slices.ContainsFunc(d.certificateInputs, given)
+}
 
 func (d *Definition) compile(v Values, c *clock) (*Plan, error) {
 	if v.Zone != nil {
@@ -99,6 +103,9 @@ func (d *Definition) compile(v Values, c *clock) (*Plan, error) {
 			return nil, fieldError(in.Key, fmt.Errorf("its default: %w", err))
 		}
 		p.values[in.Key] = text
+	}
+	if d.apply != nil && d.apply.fixed {
+		p.base, _ = p.BaseURL(nil) // whoever needs it gets the error
 	}
 	var err error
 	if p.certificate, err = p.clientCertificate(s); err != nil {

@@ -105,13 +105,22 @@ func (t *Transport) roundTrip(req *http.Request) (*http.Response, error) {
 
 // token returns the token for req, if req may carry one.
 func (t *Transport) token(req *http.Request) (*Token, error) {
-	switch {
-	case req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()):
-		return nil, errors.New("authorizing a request: a token must not go over plain http (RFC 6750 section 5.3)")
-	case strings.Contains(req.URL.RawQuery, "access_token=") && req.URL.Query().Has("access_token"):
-		return nil, errors.New("authorizing a request: the URL carries an access_token already (RFC 6750 section 2)")
+	if err := CheckAPIURL(req.URL); err != nil {
+		return nil, err
 	}
 	return t.Source(req.Context())
+}
+
+// CheckAPIURL tells why a request to u must not be authorized: it would go over plain http to
+// another machine, or carries an access_token already.
+func CheckAPIURL(u *url.URL) error {
+	switch {
+	case u.Scheme != "https" && !isLoopback(u.Hostname()):
+		return errors.New("authorizing a request: a token must not go over plain http (RFC 6750 section 5.3)")
+	case strings.Contains(u.RawQuery, "access_token=") && u.Query().Has("access_token"):
+		return errors.New("authorizing a request: the URL carries an access_token already (RFC 6750 section 2)")
+	}
+	return nil
 }
 
 // again sends req once more in place of resp, which it closes, or returns resp when it cannot.

@@ -17,8 +17,10 @@ func (c *cli) clientCommand() *cobra.Command {
 }
 
 func (c *cli) clientAdd() *cobra.Command {
-	var roles []string
+	var roles, credentials []string
 	var description string
+	var use grantway.CredentialUse
+	var proxyOnly bool
 	cmd := &cobra.Command{
 		Use:   "add NAME --role ROLE[@DIVISION]",
 		Short: "Register a client and print how it signs in, once",
@@ -26,13 +28,31 @@ func (c *cli) clientAdd() *cobra.Command {
 
 Roles: owner (all), administrator (all but deleting credentials and managing keys), designer
 (picks credentials by name), auditor (reads all but tokens), application (gets tokens).
-A role counts in one division, or in all: application@sales, application@*.`,
-		Example: `  grantway client add mailer --role application@sales >mailer.env`,
-		Args:    cobra.ExactArgs(1),
+A role counts in one division, or in all: application@sales, application@*.
+
+With --credential the client may use only those named, out of those that its roles allow. With
+--proxy-only it sends requests with them through the hub's proxy and never sees a token, and
+--method and --path say which requests these may be.`,
+		Example: `  grantway client add mailer --role application@sales >mailer.env
+  grantway client add reports --role application --credential sales --proxy-only --method GET --path /v1/reports`,
+		Args: cobra.ExactArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
 			one := grantway.OAuthClient{Name: args[0], Description: description, Roles: parseRoles(roles)}
 			if one.Roles == nil {
 				return usagef("a client needs at least one --role")
+			}
+			if proxyOnly {
+				use.Via = grantway.ViaProxy
+			}
+			switch {
+			case len(credentials) == 0 && (proxyOnly || use.Methods != nil || use.Paths != nil):
+				return usagef("--proxy-only, --method and --path are about a --credential")
+			case !proxyOnly && (use.Methods != nil || use.Paths != nil):
+				return usagef("--method and --path need --proxy-only: a token works with all of them")
+			}
+			for _, name := range credentials {
+				use.Credential = name
+				one.Credentials = append(one.Credentials, use)
 			}
 			return c.newSecret(ctx, hub, "created", func() (grantway.OAuthClient, error) { return hub.CreateOAuthClient(ctx, one) })
 		}),
@@ -40,6 +60,11 @@ A role counts in one division, or in all: application@sales, application@*.`,
 	}
 	roleFlag(cmd, &roles)
 	cmd.Flags().StringVar(&description, "description", "", "what the client is")
+	cmd.Flags().StringArrayVar(&credentials, "credential", nil, "credential that the client may use; repeatable; without it, all that its roles allow")
+	cmd.RegisterFlagCompletionFunc("credential", c.credentialNames(1))
+	cmd.Flags().BoolVar(&proxyOnly, "proxy-only", false, "give the client no tokens of these credentials, only the proxy")
+	cmd.Flags().StringArrayVar(&use.Methods, "method", nil, "method of requests through the proxy; repeatable; without it, all")
+	cmd.Flags().StringArrayVar(&use.Paths, "path", nil, "`PATH` behind the API base URL, with all below it; repeatable; without it, all")
 	return cmd
 }
 

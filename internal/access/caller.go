@@ -29,12 +29,16 @@ const (
 )
 
 // Caller is whoever asks for something. The zero value may do nothing. A Caller is
-// shared between requests: its Roles must not be changed.
+// shared between requests: its Roles and Uses must not be changed.
 type Caller struct {
 	ID    string // never changes and is never used again: the client id of a client
 	Name  string // for people; may change
 	Kind  string // Person, Client or System
 	Roles []grantway.Assignment
+
+	// Uses narrows which credentials, named by id, the caller may use, and how; nil does not
+	// narrow.
+	Uses []grantway.CredentialUse
 
 	// Only narrows what the roles allow, for a token that was asked for with a scope; 0
 	// does not narrow.

@@ -69,7 +69,7 @@ type route struct {
 }
 
 // handler serves one request. It returns the value to send as JSON (bytes are sent as
-// they are, nil is no content), or an error for problem. Headers it sets on w are kept.
+// they are, nil is no content), or an error for Problem. Headers it sets on w are kept.
 type handler func(w http.ResponseWriter, r *http.Request, who access.Caller) (any, error)
 
 // Handler returns the handler of all routes.
@@ -90,11 +90,11 @@ func (a *API) Handler() http.Handler {
 		slices.Sort(allowed)
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			a.problem(w, r, grantway.Errorf(grantway.MethodNotAllowed, "%s is not possible here; use %s", r.Method, strings.Join(allowed, ", ")))
+			a.Problem(w, r, grantway.Errorf(grantway.MethodNotAllowed, "%s is not possible here; use %s", r.Method, strings.Join(allowed, ", ")))
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		a.problem(w, r, grantway.Errorf(grantway.NotFound, "there is nothing at this path; the API is described at /docs"))
+		a.Problem(w, r, grantway.Errorf(grantway.NotFound, "there is nothing at this path; the API is described at /docs"))
 	})
 	return mux
 }
@@ -107,12 +107,12 @@ func (a *API) serve(rt route) http.Handler {
 		if !rt.open {
 			var err error
 			if who, err = a.Issuer.Authenticate(r); err != nil {
-				a.problem(w, r, err)
+				a.Problem(w, r, err)
 				return
 			}
 		}
 		if err := checkURL(r.URL); err != nil {
-			a.problem(w, r, err)
+			a.Problem(w, r, err)
 			return
 		}
 		if r.Body != nil && r.Body != http.NoBody {
@@ -120,7 +120,7 @@ func (a *API) serve(rt route) http.Handler {
 		}
 		out, err := rt.handle(w, r, who)
 		if err != nil {
-			a.problem(w, r, err)
+			a.Problem(w, r, err)
 			return
 		}
 		if out == (handled{}) {
@@ -133,7 +133,7 @@ func (a *API) serve(rt route) http.Handler {
 		text, ok := out.([]byte)
 		if !ok {
 			if text, err = json.Marshal(out); err != nil {
-				a.problem(w, r, fmt.Errorf("encode answer: %w", err))
+				a.Problem(w, r, fmt.Errorf("encode answer: %w", err))
 				return
 			}
 		}
@@ -169,12 +169,14 @@ var statuses = map[grantway.Code]int{
 	grantway.RateLimited:        http.StatusTooManyRequests,
 	grantway.Internal:           http.StatusInternalServerError,
 	grantway.TokenRefused:       http.StatusBadGateway,
+	grantway.UpstreamFailed:     http.StatusBadGateway,
+	grantway.UpstreamTimeout:    http.StatusGatewayTimeout,
 	grantway.Unavailable:        http.StatusServiceUnavailable,
 }
 
-// problem writes err as problem details (RFC 9457). What is not a *grantway.Error is our
+// Problem writes err as problem details (RFC 9457), for other doors too. What is not a *grantway.Error is our
 // own fault, or that of a database that is away: it is logged in full and not shown.
-func (a *API) problem(w http.ResponseWriter, r *http.Request, err error) {
+func (a *API) Problem(w http.ResponseWriter, r *http.Request, err error) {
 	var e *grantway.Error
 	if !errors.As(err, &e) {
 		if r.Context().Err() != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/grantway/grantway/internal/demo"
 	"github.com/grantway/grantway/internal/issuer"
 	"github.com/grantway/grantway/internal/outbound"
+	"github.com/grantway/grantway/internal/proxy"
 	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/secret"
 	"github.com/grantway/grantway/internal/store"
@@ -118,6 +119,8 @@ func (a *App) setup(ctx context.Context) error {
 		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Connectors: connectors, Tracer: traces.tracer, Log: a.log, Version: o.Version,
 	})
 
+	tokens.Credential = credentials.Identify
+
 	divisions := access.NewDivisions(db, audit)
 	divisions.Contents = contents(credentials.Contents, tokens.Contents, people.Contents)
 
@@ -133,6 +136,10 @@ func (a *App) setup(ctx context.Context) error {
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Version: o.Version, URL: a.URL, Started: started, Log: a.log,
 	}
+	through := proxy.New(proxy.Options{
+		Broker: credentials, Issuer: tokens, Audit: audit, Outbound: guard, Problem: rest.Problem, Tracer: traces.tracer, Log: a.log,
+	})
+	registry.MustRegister(through)
 	pages, err := console.New(console.Options{
 		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Store: db, Sealer: sealer,
 		Settings: a.settings(), URL: a.URL, Origin: a.origin, Rotate: rotateKey,
@@ -151,6 +158,8 @@ func (a *App) setup(ctx context.Context) error {
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/v1/"):
 			doors.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, "/proxy/"):
+			through.ServeHTTP(w, r)
 		case r.URL.Path == "/oauth/token":
 			signIn.ServeHTTP(w, r)
 		default:
@@ -164,6 +173,7 @@ func (a *App) setup(ctx context.Context) error {
 		MaxHeaderBytes: 64 << 10,
 		ErrorLog:       slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
 	}
+	a.server.RegisterOnShutdown(through.EndStreams)
 
 	a.start = []func(context.Context) error{
 		db.Start,
@@ -180,7 +190,7 @@ func (a *App) setup(ctx context.Context) error {
 		func(ctx context.Context) error { return a.welcome(ctx, tokens, people) },
 		func(ctx context.Context) error { return a.startDemo(ctx, credentials) },
 	}
-	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, people.Stop, reads.Stop, secrets.Stop, connectors.Stop, credentials.Stop)
+	a.onStop = append(a.onStop, audit.Stop, tokens.Stop, people.Stop, reads.Stop, secrets.Stop, connectors.Stop, credentials.Stop, through.Stop)
 	return nil
 }
 

@@ -23,7 +23,7 @@ var floors = [][]string{
 	{"internal/access", "internal/demo"},
 	{"internal/secret", "internal/catalog"},
 	{"internal/broker", "internal/issuer"},
-	{"internal/api", "internal/console"},
+	{"internal/api", "internal/console", "internal/proxy"},
 	{"internal/app"},
 	{"grantwaytest"},
 	{"cmd/grantway"},

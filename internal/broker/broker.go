@@ -51,9 +51,11 @@ type Broker struct {
 	Options
 	replica  string // names this process in leases
 	provider *grant.Client
-	cache    *tokencache.Cache[cacheKey]
-	heads    heads
-	away     atomic.Bool // the database did not answer the last fetch
+
+	certified outbound.Certified // for Client
+	cache     *tokencache.Cache[cacheKey]
+	heads     heads
+	away      atomic.Bool // the database did not answer the last fetch
 
 	background sync.WaitGroup
 	stop       context.CancelFunc
@@ -85,6 +87,7 @@ func New(o Options) *Broker {
 		replica:  newID("replica"),
 		provider: &grant.Client{Transport: o.Outbound.Transport(), Timeout: providerTimeout},
 	}
+	b.certified.Base = o.Outbound.Transport()
 	b.cache = tokencache.New(tokencache.Options[cacheKey]{Fetch: b.fetch, FetchTimeout: fetchTimeout})
 	return b
 }
@@ -122,6 +125,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 	err := b.cache.Close(ctx)
 	b.background.Wait()
 	b.provider.CloseIdleConnections()
+	b.certified.Close()
 	return err
 }
 

@@ -503,7 +503,7 @@ func (b *Broker) read(ctx context.Context, id string) (grantway.Credential, *rec
 		return c, nil, fmt.Errorf("read secrets of credential %s: %w", id, err)
 	}
 	defer rows.Close()
-	r := &record{inputs: c.Inputs, sealed: map[string][]byte{}}
+	r := &record{inputs: c.Inputs, sealed: map[string][]byte{}, limit: c.RateLimit}
 	if r.zone, err = location(c.TimeZone); err != nil { // this machine knows fewer than the one it was saved on
 		b.Log.Warn("a credential has a time zone that is not known here", "credential", c.Name, "time_zone", c.TimeZone)
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/grantway/grantway"
-	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/internal/store"
 )
 
@@ -25,8 +24,10 @@ type head struct {
 
 	record     atomic.Pointer[record]
 	unresolved atomic.Bool                       // a secret could not be had, and that was noted
-	plan       atomic.Pointer[connector.Plan]    // what authorizes requests, when it can be kept
 	refused    atomic.Pointer[[sha256.Size]byte] // digest of the secrets that the provider refused last
+
+	upstream atomic.Pointer[Upstream] // made at the first request to the API, when it can be kept
+	learned  learned
 
 	usage *usage // the same for every version of a credential
 }
@@ -37,7 +38,11 @@ type record struct {
 	inputs map[string]grantway.Value
 	sealed map[string][]byte // by input
 	zone   *time.Location    // nil is UTC
+	limit  *grantway.RateLimit
 }
+
+// given tells whether an input has a value.
+func (r *record) given(input string) bool { return !r.inputs[input].Empty() || r.sealed[input] != nil }
 
 // external tells whether some secret lives in a secret store.
 func (r *record) external() bool {

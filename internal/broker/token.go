@@ -48,6 +48,16 @@ func (b *Broker) Token(ctx context.Context, who access.Caller, ref grantway.Ref)
 	if err != nil {
 		return nil, err
 	}
+	if err := who.CheckToken(h.id); err != nil {
+		b.Audit.Denied(ctx, who, grantway.Event{Action: "token.read", Object: object(h.name), Division: h.division})
+		return nil, err
+	}
+	return b.token(ctx, who, h, ref)
+}
+
+// token is Token for a caller of whom it is known that it may use the credential, one way or
+// another.
+func (b *Broker) token(ctx context.Context, who access.Caller, h *head, ref grantway.Ref) (*grant.Token, error) {
 	variant, err := variantOf(ref)
 	if err == nil && variant != "" {
 		err = b.takes(h, ref)
@@ -159,6 +169,10 @@ func refError(pointer, detail string) error {
 func (b *Broker) Invalidate(ctx context.Context, who access.Caller, ref, fingerprint string) error {
 	h, err := b.find(ctx, who, ref, access.UseCredential)
 	if err != nil {
+		return err
+	}
+	if err := who.CheckToken(h.id); err != nil {
+		b.Audit.Denied(ctx, who, grantway.Event{Action: "token.invalidate", Object: object(h.name), Division: h.division})
 		return err
 	}
 	if sum, err := base64.RawURLEncoding.DecodeString(fingerprint); fingerprint != "" && (err != nil || len(sum) != sha256.Size) {

@@ -40,7 +40,7 @@ func (i *Issuer) EnsureOwner(ctx context.Context, keep func(grantway.OAuthClient
 		if stored, secret, err = i.insert(ctx, tx, access.Hub(), owner); err != nil {
 			return err
 		}
-		return keep(stored.public(secret))
+		return keep(i.public(access.Hub(), stored, secret))
 	})
 	if err != nil {
 		return false, fmt.Errorf("first client: %w", err)
@@ -75,7 +75,7 @@ func (i *Issuer) CreateClient(ctx context.Context, who access.Caller, c grantway
 	var stored *client
 	var secret string
 	err := i.change(ctx, who, &event, func(tx *store.Tx) (err error) {
-		if err := checkClient(ctx, tx, &c); err != nil {
+		if err := i.checkClient(ctx, tx, who, &c, nil); err != nil {
 			return err
 		}
 		if err := mayWrite(who, c.Roles); err != nil {
@@ -91,7 +91,7 @@ func (i *Issuer) CreateClient(ctx context.Context, who access.Caller, c grantway
 		return grantway.OAuthClient{}, err
 	}
 	i.clients.set(stored.ID, stored)
-	return stored.public(secret), nil
+	return i.public(who, stored, secret), nil
 }
 
 // insert writes a new client and a secret for it, and returns what is stored.
@@ -111,6 +111,9 @@ func (i *Issuer) insert(ctx context.Context, tx *store.Tx, who access.Caller, c 
 	if err := writeRoles(ctx, tx, c.ID, c.Roles); err != nil {
 		return nil, "", err
 	}
+	if err := writeUses(ctx, tx, c.ID, c.Credentials); err != nil {
+		return nil, "", err
+	}
 	secretID, secret, err := i.addSecret(ctx, tx, c.ID)
 	if err != nil {
 		return nil, "", err
@@ -120,17 +123,26 @@ func (i *Issuer) insert(ctx context.Context, tx *store.Tx, who access.Caller, c 
 	}
 	tx.Changed(topicClient, c.ID)
 	return stored, secret, i.Audit.Record(ctx, tx, who, grantway.Event{Action: "client.create", Object: "client/" + c.Name,
-		Fields: []string{"client_secret", "description", "name", "roles"}, Detail: "secret " + secretID})
+		Fields: createdFields(c), Detail: "secret " + secretID})
 }
 
-// UpdateClient changes the name, the description and the roles of the client with c.ID. What
+func createdFields(c grantway.OAuthClient) []string {
+	fields := []string{"client_secret", "description", "name", "roles"}
+	if len(c.Credentials) > 0 {
+		fields = slices.Insert(fields, 1, "credentials")
+	}
+	return fields
+}
+
+// UpdateClient changes the name, the description, the roles and the list of credentials of the
+// client with c.ID; a list that is nil stays. What
 // its live tokens may do changes with the roles. Who changes it must be allowed to make it
 // both as it was and as it will be.
 //
 // Errors are those of CreateClient, or of code NotFound.
 func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway.OAuthClient) (grantway.OAuthClient, error) {
 	stored, err := i.edit(ctx, who, c.ID, "client.update", func(tx *store.Tx, old *client, event *grantway.Event) error {
-		if err := checkClient(ctx, tx, &c); err != nil {
+		if err := i.checkClient(ctx, tx, who, &c, old); err != nil {
 			return err
 		}
 		if err := mayWrite(who, c.Roles); err != nil {
@@ -138,6 +150,7 @@ func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway
 		}
 		for field, changed := range map[string]bool{
 			"name": c.Name != old.Name, "description": c.Description != old.Description, "roles": !sameRoles(c.Roles, old.Roles),
+			"credentials": !sameUses(c.Credentials, old.Credentials),
 		} {
 			if changed {
 				event.Fields = append(event.Fields, field)
@@ -155,12 +168,15 @@ func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway
 		if _, err := tx.ExecContext(ctx, `DELETE FROM client_role WHERE client_id = $1`, c.ID); err != nil {
 			return err
 		}
-		return writeRoles(ctx, tx, c.ID, c.Roles)
+		if err := writeRoles(ctx, tx, c.ID, c.Roles); err != nil {
+			return err
+		}
+		return writeUses(ctx, tx, c.ID, c.Credentials)
 	})
 	if err != nil {
 		return grantway.OAuthClient{}, err
 	}
-	return stored.public(""), nil
+	return i.public(who, stored, ""), nil
 }
 
 // SetActive turns a client on or off. While it is off it gets no tokens, and those that it
@@ -190,7 +206,7 @@ func (i *Issuer) ResetSecret(ctx context.Context, who access.Caller, id string) 
 	if err != nil {
 		return grantway.OAuthClient{}, err
 	}
-	return stored.public(secret), nil
+	return i.public(who, stored, secret), nil
 }
 
 // DeleteClient deletes a client with its secrets and tokens. Errors are of code Forbidden or
@@ -305,7 +321,7 @@ func (i *Issuer) Client(ctx context.Context, who access.Caller, ref string) (gra
 	if found == nil || found == gone || !visible(who, found.Roles) {
 		return grantway.OAuthClient{}, noClient(ref)
 	}
-	return found.public(""), nil
+	return i.public(who, found, ""), nil
 }
 
 // Clients returns, by name, at most limit of the clients that who may see (0 means 100, at
@@ -323,7 +339,7 @@ func (i *Issuer) Clients(ctx context.Context, who access.Caller, cursor string, 
 	all := []grantway.OAuthClient{}
 	i.clients.all(func(_ *entry, c *client) {
 		if visible(who, c.Roles) {
-			all = append(all, c.public(""))
+			all = append(all, i.public(who, c, ""))
 		}
 	})
 	slices.SortFunc(all, func(a, b grantway.OAuthClient) int {
@@ -359,11 +375,12 @@ func (i *Issuer) requireRead(ctx context.Context, who access.Caller, object stri
 	return i.Audit.RequireSomewhere(ctx, who, access.ReadClient, grantway.Event{Action: "client.read", Object: object})
 }
 
-// public is a copy of c for callers, with a secret if that is new.
-func (c *client) public(secret string) grantway.OAuthClient {
+// public is a copy of c for who, with a secret if that is new.
+func (i *Issuer) public(who access.Caller, c *client, secret string) grantway.OAuthClient {
 	one := c.OAuthClient
 	one.Secret = secret
 	one.Roles = slices.Clone(c.Roles)
+	one.Credentials = i.named(who, c.Credentials)
 	return one
 }
 
@@ -376,6 +393,9 @@ func visible(who access.Caller, roles []grantway.Assignment) bool {
 
 // mayWrite checks that who may make a client with these roles.
 func mayWrite(who access.Caller, roles []grantway.Assignment) error {
+	if who.Uses != nil {
+		return grantway.Errorf(grantway.Forbidden, "you may use listed credentials only, and so make or change no clients, which might use others")
+	}
 	for _, a := range roles {
 		if err := who.Check(access.WriteClient, a.Division); err != nil {
 			return err
@@ -387,8 +407,9 @@ func mayWrite(who access.Caller, roles []grantway.Assignment) error {
 	return nil
 }
 
-// checkClient finds all that is wrong with a client, and completes it.
-func checkClient(ctx context.Context, tx *store.Tx, c *grantway.OAuthClient) error {
+// checkClient finds all that is wrong with a client, and completes it. old is what it replaces,
+// nil for a new one.
+func (i *Issuer) checkClient(ctx context.Context, tx *store.Tx, who access.Caller, c *grantway.OAuthClient, old *client) error {
 	var fields []grantway.Field
 	wrong := func(pointer, detail string) {
 		if detail != "" {
@@ -425,6 +446,14 @@ func checkClient(ctx context.Context, tx *store.Tx, c *grantway.OAuthClient) err
 		if slices.Contains(c.Roles[:n], *a) {
 			wrong(pointer, "is there twice")
 		}
+	}
+	switch {
+	case old == nil:
+		c.Credentials = i.checkUses(who, c.Credentials, nil, wrong)
+	case c.Credentials == nil:
+		c.Credentials = old.Credentials
+	default:
+		c.Credentials = i.checkUses(who, c.Credentials, old.Credentials, wrong)
 	}
 	if fields != nil {
 		return &grantway.Error{Code: grantway.Invalid, Message: "the client was not saved because a field is wrong", Fields: fields}

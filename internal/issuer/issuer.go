@@ -46,6 +46,10 @@ type Options struct {
 	// what does not say that it was passed on.
 	Proxied func(r *http.Request) (from netip.Addr, secure, ok bool)
 
+	// Credential finds a credential by name or id, as far as who may know of it. nil: there are
+	// none that a client could be limited to.
+	Credential func(who access.Caller, ref string) (id, name string, ok bool)
+
 	Log *slog.Logger // nil discards
 }
 

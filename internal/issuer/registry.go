@@ -212,8 +212,11 @@ func readClients(ctx context.Context, db queryer, id string) ([]*client, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := readUses(ctx, db, byID, from, to); err != nil {
+		return nil, err
+	}
 	for _, c := range all {
-		c.caller = access.Caller{ID: c.ID, Name: c.Name, Kind: access.Client, Roles: c.Roles}
+		c.caller = access.Caller{ID: c.ID, Name: c.Name, Kind: access.Client, Roles: c.Roles, Uses: c.Credentials}
 	}
 	return all, nil
 }
