@@ -65,7 +65,7 @@ func TestValidateReportsEachStep(t *testing.T) {
 		}
 		contains(t, r.Steps[2].Message, "127.0.0.1:")
 		contains(t, r.Steps[3].Message, "POST /token", "client_secret_basic")
-		contains(t, r.Steps[4].Message, "Bearer", "1h0m0s")
+		contains(t, r.Steps[4].Message, "Bearer", "valid for 1 hour.")
 
 		r = validateDraft(t, hub, credential(secure, "draft", map[string]string{"client_id": "jwt", "scopes": "read write", "audience": "https://api.example.com"}))
 		wantSteps(t, r, "settings ok", "secret ok", "address ok", "tls ok", "request ok", "response ok", "claims ok")

@@ -49,6 +49,7 @@ type field struct {
 	Value  string
 	Params []grantway.Param
 	Error  string
+	SignIn []string // of a secret store: the ways to sign in that it is of use for; nil is all
 
 	// Of secrets:
 	External bool
@@ -62,7 +63,7 @@ type field struct {
 
 // When says with which choices the field is required; "" when that does not depend.
 func (f *field) When() string {
-	if f.RequiredWhen == nil {
+	if f.RequiredWhen == nil || f.Needed() {
 		return ""
 	}
 	var titles []string
@@ -71,6 +72,14 @@ func (f *field) When() string {
 	}
 	return "needed for " + strings.Join(titles, ", ")
 }
+
+// Needed says whether the field is required whenever it shows.
+func (f *field) Needed() bool {
+	return f.Required || f.SignIn != nil && f.RequiredWhen != nil && slices.Equal(f.SignIn, f.RequiredWhen.Values)
+}
+
+// For is SignIn as an attribute of HTML.
+func (f *field) For() string { return strings.Join(f.SignIn, " ") }
 
 // show fills the field with what is stored.
 func (f *field) show(v grantway.Value) {
