@@ -37,7 +37,8 @@ import (
 // hub is a whole hub with its first owner.
 type hub struct {
 	*grantwaytest.Hub
-	setup string // the link
+	setup    string // the link
+	database string // URL
 }
 
 const (
@@ -59,7 +60,7 @@ func startHub(t testing.TB, o grantwaytest.HubOptions) *hub {
 	var link linkCatcher
 	o.Log = slog.New(&link)
 	h := &hub{Hub: grantwaytest.Start(t, o)}
-	h.setup = link.get()
+	h.setup, h.database = link.get(), cmp.Or(o.Database, "sqlite:"+filepath.Join(h.Data, "grantway.db"))
 	if h.setup == "" {
 		t.Fatal("a new hub logged no set-up link")
 	}

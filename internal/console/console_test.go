@@ -311,23 +311,24 @@ func TestRotation(t *testing.T) {
 
 // TestTimes are words in the page, exact in the reader's own zone on hover, and UTC without scripts.
 func TestTimes(t *testing.T) {
-	h := startHub(t, grantwaytest.HubOptions{})
-	b := newBrowser(t, h.URL)
-	call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})
-	b.setUp(h)
-	b.open("/account")
-	const when = `document.querySelector("dd time")`
-	if got := eval[string](b, when+`.textContent`); !strings.Contains(got, "ago") && got != "now" {
-		t.Errorf("the page says %q", got)
-	}
-	exact, machine := eval[string](b, when+`.title`), eval[string](b, when+`.dateTime`)
-	at, err := time.Parse(time.RFC3339, machine)
-	if err != nil || !strings.Contains(exact, at.Add(9*time.Hour).Format("3:04:05")) || !strings.Contains(exact, "GMT+9") {
-		t.Errorf("on hover %q, want %s in Tokyo (%v)", exact, machine, err)
-	}
-	b.scripts(false)
-	b.open("/account")
-	if got := b.text("dd time"); got != at.UTC().Format("2006-01-02 15:04 UTC") {
-		t.Errorf("without scripts %q", got)
-	}
+	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+		b := newBrowser(t, h.URL)
+		call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})
+		b.setUp(h)
+		b.open("/account")
+		const when = `document.querySelector("dd time")`
+		if got := eval[string](b, when+`.textContent`); !strings.Contains(got, "ago") && got != "now" {
+			t.Errorf("the page says %q", got)
+		}
+		exact, machine := eval[string](b, when+`.title`), eval[string](b, when+`.dateTime`)
+		at, err := time.Parse(time.RFC3339, machine)
+		if err != nil || !strings.Contains(exact, at.Add(9*time.Hour).Format("3:04:05")) || !strings.Contains(exact, "GMT+9") {
+			t.Errorf("on hover %q, want %s in Tokyo (%v)", exact, machine, err)
+		}
+		b.scripts(false)
+		b.open("/account")
+		if got := b.text("dd time"); got != at.UTC().Format("2006-01-02 15:04 UTC") {
+			t.Errorf("without scripts %q", got)
+		}
+	})
 }

@@ -152,7 +152,7 @@ func (c *Console) newDetailPage(r *request) (*detailPage, error) {
 		p.Events = page.Items
 	}
 	p.Plot = plotOf(fetches, reads, since, now, span.step)
-	p.Timeline = timeline(fetches)
+	p.Timeline = timeline(fetches, p.Status.LastSuccess)
 	if preview, err := c.Broker.Preview(ctx, r.who, saved.ID); err == nil {
 		p.Preview = &preview
 	} else if e := asError(err); e != nil {
@@ -274,20 +274,33 @@ func plotOf(fetches []broker.Fetches, reads map[time.Time]int64, since, now time
 	return p
 }
 
-// timeline is the history as stretches of luck, the newest first.
-func timeline(fetches []broker.Fetches) (list []moment) {
-	for _, f := range fetches {
-		ok := f.LastFailure == nil
-		one := moment{At: f.Minute, Until: f.Minute, OK: ok, Count: f.Worked + f.Failed}
-		if !ok {
-			one.At, one.Until, one.Text, one.Hint = f.LastFailure.At, f.LastFailure.At, sentence(f.LastFailure.Message), f.LastFailure.Hint
-		}
-		if last := len(list) - 1; last >= 0 && list[last].OK == ok && list[last].Text == one.Text {
+// timeline is the history as stretches of luck, the newest first. Within a minute only the last
+// failure has a time; it came after the successes of that minute if nothing worked since.
+func timeline(fetches []broker.Fetches, lastSuccess time.Time) (list []moment) {
+	add := func(one moment) {
+		last := len(list) - 1
+		switch {
+		case one.Count == 0:
+		case last >= 0 && list[last].OK == one.OK && list[last].Text == one.Text:
 			list[last].Until = one.Until
 			list[last].Count += one.Count
-			continue
+		default:
+			list = append(list, one)
 		}
-		list = append(list, one)
+	}
+	for _, f := range fetches {
+		worked := moment{At: f.Minute, Until: f.Minute, OK: true, Count: f.Worked}
+		failed := moment{At: f.Minute, Until: f.Minute, Count: f.Failed}
+		if last := f.LastFailure; last != nil {
+			failed.At, failed.Until, failed.Text, failed.Hint = last.At, last.At, sentence(last.Message), last.Hint
+		}
+		if failed.At.After(lastSuccess) {
+			add(worked)
+			add(failed)
+		} else {
+			add(failed)
+			add(worked)
+		}
 	}
 	slices.Reverse(list)
 	return list[:min(len(list), 12)]

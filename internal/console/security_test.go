@@ -385,31 +385,32 @@ func TestSessions(t *testing.T) {
 // TestLinks follows every link that there is, and wants a page at its end.
 func TestLinks(t *testing.T) {
 	p := grantwaytest.NewProvider(t)
-	h := startHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()})
-	v := owner(t, h)
-	ids := seed(t, h, p)
-	links := regexp.MustCompile(`href="(/[^"#]*)"`)
-	seen, queue := map[string]bool{}, []string{"/credentials/" + ids[0]}
-	for len(queue) > 0 && len(seen) < 600 {
-		path := queue[0]
-		queue = queue[1:]
-		r := v.get(path)
-		if r.StatusCode != http.StatusOK && r.StatusCode != http.StatusSeeOther {
-			t.Errorf("%s: %d", path, r.StatusCode)
-		}
-		if strings.HasPrefix(path, "/audit?object=") && !strings.Contains(path, "cursor") && !strings.Contains(r.body, "data-label=\"Object\"") {
-			t.Errorf("%s finds nothing, though a page leads there", path)
-		}
-		for _, m := range links.FindAllStringSubmatch(r.body, -1) {
-			if to := html.UnescapeString(m[1]); !seen[to] && !strings.HasPrefix(to, "/credentials?") {
-				seen[to] = true
-				queue = append(queue, to)
+	eachHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()}, func(t *testing.T, h *hub) {
+		v := owner(t, h)
+		ids := seed(t, h, p)
+		links := regexp.MustCompile(`href="(/[^"#]*)"`)
+		seen, queue := map[string]bool{}, []string{"/credentials/" + ids[0]}
+		for len(queue) > 0 && len(seen) < 600 {
+			path := queue[0]
+			queue = queue[1:]
+			r := v.get(path)
+			if r.StatusCode != http.StatusOK && r.StatusCode != http.StatusSeeOther {
+				t.Errorf("%s: %d", path, r.StatusCode)
+			}
+			if strings.HasPrefix(path, "/audit?object=") && !strings.Contains(path, "cursor") && !strings.Contains(r.body, "data-label=\"Object\"") {
+				t.Errorf("%s finds nothing, though a page leads there", path)
+			}
+			for _, m := range links.FindAllStringSubmatch(r.body, -1) {
+				if to := html.UnescapeString(m[1]); !seen[to] && !strings.HasPrefix(to, "/credentials?") {
+					seen[to] = true
+					queue = append(queue, to)
+				}
 			}
 		}
-	}
-	if len(seen) < 60 {
-		t.Errorf("only %d links", len(seen))
-	}
+		if len(seen) < 60 {
+			t.Errorf("only %d links", len(seen))
+		}
+	})
 }
 
 // TestExports wants every event in both formats, and no formula in the spreadsheet.

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +129,13 @@ func TestSecretStoreKinds(t *testing.T) {
 				}
 			}
 			b.fill(append([]string{"name", "my-" + k.Name}, fill...)...)
+			for key, ways := range k.SignIn { // what another way to sign in needs does not show
+				shown := eval[bool](b, `document.querySelector("[name='in.`+key+`']").checkVisibility()`)
+				in, _ := k.Input(key)
+				if want := slices.Contains(ways, saidIn(fill, "in.auth")) && !in.Advanced; shown != want {
+					t.Errorf("%s, signing in by %s: %s shows: %v", k.Name, saidIn(fill, "in.auth"), key, shown)
+				}
+			}
 			b.fill("in.ttl_seconds", "soon")
 			b.submit("#save")
 			b.has("must be a whole number of seconds")
@@ -169,6 +177,9 @@ func TestSecretStoreKinds(t *testing.T) {
 		}
 	})
 }
+
+// saidIn is what is filled into a field.
+func saidIn(fill []string, name string) string { return fill[slices.Index(fill, name)+1] }
 
 // TestSingleSignOnPage sets single sign-on up in the form, with a real provider, and signs in by
 // it as somebody whom nobody has invited.
@@ -267,6 +278,9 @@ func TestSecretFiles(t *testing.T) {
 	dir := t.TempDir()
 	p := provider(t)
 	eachHub(t, grantwaytest.HubOptions{SecretFiles: dir}, func(t *testing.T, h *hub) {
+		if err := os.RemoveAll(filepath.Join(dir, "sales")); err != nil { // of the database before
+			t.Fatal(err)
+		}
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
 		b.open("/stores")
