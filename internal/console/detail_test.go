@@ -166,7 +166,9 @@ func TestDetail(t *testing.T) {
 				rest = after
 			}
 		}
-		stamp := func(minute, second int64) string { return time.Unix(minute*60+second, 0).UTC().Format("2006-01-02 15:04 UTC") }
+		stamp := func(minute, second int64) string {
+			return time.Unix(minute*60+second, 0).UTC().Format("2006-01-02 15:04 UTC")
+		}
 		inOrder("from the cache", "4 fetched", "5 failed")
 		inOrder("Health timeline", "Worked 2 times", "Failed 5 times "+stamp(failed, 7)+" , for 1 hour", "The answer has status 503.", "The provider has trouble of its own.", "Worked 2 times "+stamp(worked, 0))
 		inOrder("Who used it", "mail-worker", "1,201 tokens, last "+stamp(mixed, 0))

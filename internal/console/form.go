@@ -376,9 +376,22 @@ func (p *formPage) missing() problems {
 	return wrong
 }
 
+// pointers are the fields that are wrong, the name first as in the forms.
+func (p problems) pointers() []string {
+	return slices.SortedFunc(maps.Keys(p), func(a, b string) int {
+		if (a == "/name") != (b == "/name") {
+			if a == "/name" {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+}
+
 // summary puts errors beside their fields, and lists them.
 func summary(wrong problems, fields map[string]*field) (list []wrongField) {
-	for _, key := range slices.Sorted(maps.Keys(wrong)) {
+	for _, key := range wrong.pointers() {
 		w := wrongField{Detail: wrong[key]}
 		input, isInput := strings.CutPrefix(key, "/inputs/")
 		input, _, _ = strings.Cut(input, "/")

@@ -126,6 +126,9 @@ func TestManyCredentials(t *testing.T) {
 				t.Errorf("%s does not say that there are %s", query, want.total)
 			}
 		}
+		if r := v.get("/credentials?page=99999&sort=host"); r.Header.Get("Location") != fmt.Sprintf("/credentials?page=%d&sort=host", many/50) {
+			t.Errorf("a page past the end leads to %q (%d)", r.Header.Get("Location"), r.StatusCode)
+		}
 		if r := v.get("/credentials?q=" + url.QueryEscape(strings.Repeat("x", 300))); r.StatusCode != 422 {
 			t.Errorf("a search text of 300 letters: %d", r.StatusCode)
 		}
