@@ -112,12 +112,12 @@ func TestValidateWarnings(t *testing.T) {
 			message string
 			hint    []string
 		}{
-			"C15 no expires_in":      {grantwaytest.Without("expires_in"), "5m0s", []string{"does not say how long"}},
+			"C15 no expires_in":      {grantwaytest.Without("expires_in"), "5 minutes", []string{"does not say how long"}},
 			"C17 scope dropped":      {grantwaytest.With("scope", "read"), "scope read", []string{"Not granted: write."}},
 			"C17 dropped in the JWT": {grantwaytest.With("access_token", jwtOf(t, map[string]any{"aud": "a", "scope": "write"})), "", []string{"Not granted: read."}},
 			"both": {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 				fmt.Fprint(w, `{"access_token":"opaque","token_type":"bearer","scope":""}`)
-			}, "5m0s", []string{"does not say how long", "Not granted: read write."}},
+			}, "5 minutes", []string{"does not say how long", "Not granted: read write."}},
 		} {
 			p.Token.Next(c.reply)
 			r := validateDraft(t, hub, credential(p, "draft", map[string]string{"scopes": "read write"}))

@@ -82,6 +82,15 @@ func TestAddValidateEdit(t *testing.T) {
 			t.Errorf("the form begins with %s", method)
 		}
 
+		// What is wrong with the settings is said in the words of the form.
+		b.fill("name", "sales-email", "in.client_id", client.ID, "in.client_secret", "x", "in.token_endpoint", "http://login.example.com/token", "in.scopes", "a")
+		b.click("#validate")
+		b.wait("#report .report-head.bad")
+		if report := b.text("#report"); !strings.Contains(report, "Token Endpoint must be https") || strings.Contains(report, "save it all the same") {
+			t.Errorf("of an endpoint without TLS the report says %q", report)
+		}
+		eval[bool](b, `document.querySelector("#report").replaceChildren() === undefined`)
+
 		b.fill("name", "sales-email", "in.client_id", client.ID, "in.client_secret", "not it, a wrong one", "in.token_endpoint", op.TokenURL, "in.scopes", "api:read  api:write")
 		b.click("#validate")
 		b.wait("#report .report-head.bad")

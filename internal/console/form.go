@@ -38,6 +38,8 @@ type formPage struct {
 	Errors problems
 	Wrong  []wrongField
 	Report *grantway.Report
+
+	Refused bool // the report is of settings that cannot be saved
 }
 
 // wrongField is one line of the summary of errors, which leads to the field.
@@ -486,12 +488,31 @@ func (c *Console) validateDraft(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	p.Refused = p.title(&report)
 	p.Report = &report
 	a := answer{page: p}
 	if r.htmx {
 		a.part = "report-part"
 	}
 	return a, nil
+}
+
+// title calls the inputs in a report by the titles that the form gives them, and says whether
+// the settings are so wrong that they cannot be saved either.
+func (p *formPage) title(report *grantway.Report) (refused bool) {
+	keys := slices.SortedFunc(maps.Keys(p.Fields), func(a, b string) int { return strings.Compare(b, a) }) // of two that begin alike the longer first
+	var titles []string
+	for _, key := range keys {
+		titles = append(titles, "inputs/"+key, p.Fields[key].Title)
+	}
+	in := strings.NewReplacer(titles...)
+	for i, step := range report.Steps {
+		if step.Name == "settings" {
+			report.Steps[i].Message = in.Replace(step.Message)
+			refused = step.Result == "failed"
+		}
+	}
+	return refused
 }
 
 // hintPage is the advice below the token endpoint.
