@@ -306,7 +306,7 @@ func (v *validation) connection(ctx context.Context, plan *connector.Plan, began
 func (v *validation) accepted(request *grant.Request, t *grant.Token, began time.Time) {
 	result, advice := stepOK, []string(nil)
 	warn := func(text string) { result, advice = stepWarning, append(advice, text) }
-	message := fmt.Sprintf("%s token, valid for %s", t.Type, t.Lifetime().Round(time.Second))
+	message := fmt.Sprintf("%s token, valid for %s", t.Type, Spoken(t.Lifetime().Round(time.Second)))
 	switch t.ExpirySource {
 	case "jwt":
 		message += " (from the token's exp claim)"
@@ -321,6 +321,34 @@ func (v *validation) accepted(request *grant.Request, t *grant.Token, began time
 		warn("Not granted: " + strings.Join(missing, " ") + ". Allow the scope for this client at the provider.")
 	}
 	v.step("response", result, began, message+".", strings.Join(advice, " "))
+}
+
+// Spoken is d as people say it, in its largest unit and the one below: "1 hour", "2 days 3 hours",
+// "1 minute 30 seconds". Less than a second is "0 seconds".
+func Spoken(d time.Duration) string {
+	text := ""
+	for _, unit := range []struct {
+		name   string
+		length time.Duration
+	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}, {"second", time.Second}} {
+		n := d / unit.length
+		d %= unit.length
+		if n == 0 && text != "" {
+			return text
+		}
+		if n == 0 {
+			continue
+		}
+		one := fmt.Sprintf("%d %s", n, unit.name)
+		if n > 1 {
+			one += "s"
+		}
+		if text != "" {
+			return text + " " + one
+		}
+		text = one
+	}
+	return cmp.Or(text, "0 seconds")
 }
 
 // shownClaims are the claims of an access token that help people; others may be personal.

@@ -65,7 +65,7 @@ func TestValidateReportsEachStep(t *testing.T) {
 		}
 		contains(t, r.Steps[2].Message, "127.0.0.1:")
 		contains(t, r.Steps[3].Message, "POST /token", "client_secret_basic")
-		contains(t, r.Steps[4].Message, "Bearer", "1h0m0s")
+		contains(t, r.Steps[4].Message, "Bearer", "valid for 1 hour.")
 
 		r = validateDraft(t, hub, credential(secure, "draft", map[string]string{"client_id": "jwt", "scopes": "read write", "audience": "https://api.example.com"}))
 		wantSteps(t, r, "settings ok", "secret ok", "address ok", "tls ok", "request ok", "response ok", "claims ok")
@@ -112,12 +112,12 @@ func TestValidateWarnings(t *testing.T) {
 			message string
 			hint    []string
 		}{
-			"C15 no expires_in":      {grantwaytest.Without("expires_in"), "5m0s", []string{"does not say how long"}},
+			"C15 no expires_in":      {grantwaytest.Without("expires_in"), "5 minutes", []string{"does not say how long"}},
 			"C17 scope dropped":      {grantwaytest.With("scope", "read"), "scope read", []string{"Not granted: write."}},
 			"C17 dropped in the JWT": {grantwaytest.With("access_token", jwtOf(t, map[string]any{"aud": "a", "scope": "write"})), "", []string{"Not granted: read."}},
 			"both": {func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 				fmt.Fprint(w, `{"access_token":"opaque","token_type":"bearer","scope":""}`)
-			}, "5m0s", []string{"does not say how long", "Not granted: read write."}},
+			}, "5 minutes", []string{"does not say how long", "Not granted: read write."}},
 		} {
 			p.Token.Next(c.reply)
 			r := validateDraft(t, hub, credential(p, "draft", map[string]string{"scopes": "read write"}))

@@ -23,6 +23,7 @@ type divisionsPage struct {
 	Divisions         []grantway.Division
 	MayWrite          bool
 	Name, Description string
+	Restored          bool
 	Errors            problems
 }
 
@@ -44,6 +45,10 @@ func (c *Console) createDivision(r *request) (answer, error) {
 		return answer{}, err
 	}
 	p.Name, p.Description = r.form("name"), r.form("description")
+	if r.restored {
+		p.Restored = true
+		return answer{page: p}, nil
+	}
 	err = c.Divisions.Create(r.Context(), r.who, grantway.Division{Name: p.Name, Description: p.Description})
 	if p.Errors = problemsOf(err); p.Errors != nil {
 		return answer{page: p, status: http.StatusUnprocessableEntity}, nil
@@ -284,7 +289,6 @@ type statusPage struct {
 	Frame
 	Version, Go string
 	Started     time.Time
-	Up          time.Duration
 	Schema      store.Status
 	Ping        time.Duration
 	PingError   string
@@ -297,7 +301,7 @@ type statusPage struct {
 
 func (c *Console) status(r *request) (answer, error) {
 	p := &statusPage{Frame: frame("status", "Status", administration, crumb{"System", ""}), Version: cmp.Or(c.Version, "unknown"), Go: runtime.Version(),
-		Started: c.Started, Up: time.Since(c.Started).Round(time.Second), Credentials: c.Broker.Count(), Goroutines: runtime.NumGoroutine()}
+		Started: c.Started, Credentials: c.Broker.Count(), Goroutines: runtime.NumGoroutine()}
 	began := time.Now()
 	if err := c.Store.Ping(r.Context()); err != nil {
 		p.PingError = "The database does not answer. Tokens in memory are still served."

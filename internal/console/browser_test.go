@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -36,7 +37,8 @@ import (
 // hub is a whole hub with its first owner.
 type hub struct {
 	*grantwaytest.Hub
-	setup string // the link
+	setup    string // the link
+	database string // URL
 }
 
 const (
@@ -58,7 +60,7 @@ func startHub(t testing.TB, o grantwaytest.HubOptions) *hub {
 	var link linkCatcher
 	o.Log = slog.New(&link)
 	h := &hub{Hub: grantwaytest.Start(t, o)}
-	h.setup = link.get()
+	h.setup, h.database = link.get(), cmp.Or(o.Database, "sqlite:"+filepath.Join(h.Data, "grantway.db"))
 	if h.setup == "" {
 		t.Fatal("a new hub logged no set-up link")
 	}
@@ -93,7 +95,7 @@ func (c *linkCatcher) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// browser is one tab of a Chromium of its own, with an empty profile.
+// browser is one tab, with cookies of its own.
 type browser struct {
 	testing.TB
 	ctx context.Context
@@ -103,9 +105,24 @@ type browser struct {
 	problems []string // what the browser complained about: CSP, scripts
 }
 
-func newBrowser(t testing.TB, url string) *browser {
-	t.Helper()
-	b, path := &browser{TB: t, url: url}, ""
+// chromium is the one process in which all tests have their browsers; it takes seconds to start.
+var chromium struct {
+	start sync.Once
+	ctx   context.Context
+	stop  func()
+	err   error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if chromium.stop != nil {
+		chromium.stop()
+	}
+	os.Exit(code)
+}
+
+func startChromium() {
+	path := ""
 	for _, name := range []string{filepath.Join("..", "..", ".cache", "chromium"), "chromium", "chromium-browser", "google-chrome"} {
 		if found, err := exec.LookPath(name); err == nil {
 			path = found
@@ -113,28 +130,53 @@ func newBrowser(t testing.TB, url string) *browser {
 		}
 	}
 	if path == "" {
-		t.Fatal("there is no chromium: run `make test`, or scripts/chromium, which installs it")
+		chromium.err = errors.New("there is no chromium: run `make test`, or scripts/chromium, which installs it")
+		return
 	}
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
+	profile, err := os.MkdirTemp("", "grantway-chromium")
+	if err != nil {
+		chromium.err = err
+		return
+	}
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("hide-scrollbars", true), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(time.Minute))
-	tab, cancel := chromedp.NewContext(allocator)
+		chromedp.Flag("hide-scrollbars", true), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(time.Minute))
+	ctx, cancel := chromedp.NewContext(allocator)
+	chromium.ctx = ctx
+	chromium.stop = func() {
+		chromedp.Cancel(ctx)
+		cancel()
+		stop()
+		os.RemoveAll(profile)
+	}
+	if _, err := chromedp.Run(ctx, chromedp.Location()); err != nil {
+		chromium.err = fmt.Errorf("start %s: %w", path, err)
+	}
+}
+
+func newBrowser(t testing.TB, url string) *browser {
+	t.Helper()
+	chromium.start.Do(startChromium)
+	if chromium.err != nil {
+		t.Fatal(chromium.err)
+	}
+	b := &browser{TB: t, url: url}
+	tab, cancel := chromedp.NewContext(chromium.ctx, chromedp.WithNewBrowserContext())
 	if err := chromedp.Listen(tab, func(ev any) { b.complaint(ev) }); err != nil {
-		t.Fatalf("start %s: %v", path, err)
+		t.Fatalf("open a tab: %v", err)
 	}
 	ctx, timeout := context.WithTimeout(tab, 10*time.Minute)
 	b.ctx = ctx
 	t.Cleanup(func() {
 		timeout()
 		if err := chromedp.Cancel(tab); err != nil {
-			t.Logf("close the browser: %v", err)
+			t.Logf("close the tab: %v", err)
 		}
 		cancel()
-		stop()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, p := range b.problems {

@@ -67,10 +67,11 @@ type Setting struct {
 // Console serves the pages.
 type Console struct {
 	Options
-	assets *assets
-	pages  map[string]*template.Template
-	mux    *http.ServeMux
-	routes []route
+	assets   *assets
+	pages    map[string]*template.Template
+	snippets []snippet
+	mux      *http.ServeMux
+	routes   []route
 }
 
 // New returns a Console. Without built assets it works, and says in the log and on every
@@ -88,6 +89,9 @@ func newConsole(o Options, files ...fs.FS) (*Console, error) {
 	}
 	if c.pages, err = c.parse(); err != nil {
 		return nil, fmt.Errorf("console pages: %w", err)
+	}
+	if c.snippets, err = loadSnippets(); err != nil {
+		return nil, err
 	}
 	c.routes = c.table()
 	c.mux = http.NewServeMux()

@@ -82,6 +82,15 @@ func TestAddValidateEdit(t *testing.T) {
 			t.Errorf("the form begins with %s", method)
 		}
 
+		// What is wrong with the settings is said in the words of the form.
+		b.fill("name", "sales-email", "in.client_id", client.ID, "in.client_secret", "x", "in.token_endpoint", "http://login.example.com/token", "in.scopes", "a")
+		b.click("#validate")
+		b.wait("#report .report-head.bad")
+		if report := b.text("#report"); !strings.Contains(report, "Token Endpoint must be https") || strings.Contains(report, "save it all the same") {
+			t.Errorf("of an endpoint without TLS the report says %q", report)
+		}
+		eval[bool](b, `document.querySelector("#report").replaceChildren() === undefined`)
+
 		b.fill("name", "sales-email", "in.client_id", client.ID, "in.client_secret", "not it, a wrong one", "in.token_endpoint", op.TokenURL, "in.scopes", "api:read  api:write")
 		b.click("#validate")
 		b.wait("#report .report-head.bad")
@@ -221,31 +230,32 @@ func TestWithoutScripts(t *testing.T) {
 // TestKeyboard adds a credential without a pointer.
 func TestKeyboard(t *testing.T) {
 	p := provider(t)
-	h := startHub(t, grantwaytest.HubOptions{})
-	b := newBrowser(t, h.URL)
-	b.setUp(h)
-	b.open("/credentials/add")
-	b.focused("name") // by autofocus; from here on keys alone
-	type_ := func(keys string) { b.do(chromedp.KeyEvent(keys)) }
-	type_("by-keyboard" + kb.Tab + "sales" + kb.Tab) // name, client identifier, then the source
-	type_(kb.Tab + awkward + kb.Tab)
-	type_(p.Token.URL + kb.Tab + "a" + kb.Tab)
-	if at := eval[string](b, `document.activeElement.name`); at != "in.auth_method" {
-		t.Fatalf("after the scopes the focus is on %q", at)
-	}
-	type_(kb.Tab + kb.Tab) // past Advanced
-	if at := eval[string](b, `document.activeElement.id`); at != "save" {
-		t.Fatalf("after Advanced the focus is on %q", at)
-	}
-	type_(kb.Tab)
-	b.focused("validate")
-	type_(kb.Enter)
-	b.wait("#report .report-head.ok")
-	b.focused("validate") // where it was, although the button was off meanwhile
-	b.do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)))
-	b.focused("save")
-	b.follow(chromedp.KeyEvent(kb.Enter))
-	b.has("by-keyboard is added.")
+	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+		b := newBrowser(t, h.URL)
+		b.setUp(h)
+		b.open("/credentials/add")
+		b.focused("name") // by autofocus; from here on keys alone
+		type_ := func(keys string) { b.do(chromedp.KeyEvent(keys)) }
+		type_("by-keyboard" + kb.Tab + "sales" + kb.Tab) // name, client identifier, then the source
+		type_(kb.Tab + awkward + kb.Tab)
+		type_(p.Token.URL + kb.Tab + "a" + kb.Tab)
+		if at := eval[string](b, `document.activeElement.name`); at != "in.auth_method" {
+			t.Fatalf("after the scopes the focus is on %q", at)
+		}
+		type_(kb.Tab + kb.Tab) // past Advanced
+		if at := eval[string](b, `document.activeElement.id`); at != "save" {
+			t.Fatalf("after Advanced the focus is on %q", at)
+		}
+		type_(kb.Tab)
+		b.focused("validate")
+		type_(kb.Enter)
+		b.wait("#report .report-head.ok")
+		b.focused("validate") // where it was, although the button was off meanwhile
+		b.do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)))
+		b.focused("save")
+		b.follow(chromedp.KeyEvent(kb.Enter))
+		b.has("by-keyboard is added.")
+	})
 }
 
 // TestSessionEnds posts a form after its session has ended, and gets it back whole.
@@ -283,49 +293,51 @@ func TestSessionEnds(t *testing.T) {
 // TestRotation enters the next secret, promotes it, and retires another one.
 func TestRotation(t *testing.T) {
 	p := provider(t)
-	h := startHub(t, grantwaytest.HubOptions{})
-	b := newBrowser(t, h.URL)
-	b.setUp(h)
-	b.open("/credentials/add")
-	b.fillCredential("rotating", p.Token.URL, awkward)
-	b.submit("#save")
-	b.fill("next", "a second secret")
-	b.submit("#secret button")
-	b.has("The next secret is stored.")
-	noSecret(t, b, "a second secret")
-	p.Register(grantwaytest.Client{ID: "sales", Secret: "a second secret"})
-	b.submit(`#secret form[action$="promote"] button`)
-	b.has("The next secret is in use now")
-	b.click(".page-actions .btn-primary")
-	b.wait(".report-head.ok")
-	b.open("/credentials")
-	b.submit(".credentials .name a")
-	b.fill("next", "a third secret")
-	b.submit("#secret button")
-	b.submit(`#secret form[action$="retire"] button`)
-	b.has("The next secret is forgotten")
-	b.has("credential.update")
+	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+		b := newBrowser(t, h.URL)
+		b.setUp(h)
+		b.open("/credentials/add")
+		b.fillCredential("rotating", p.Token.URL, awkward)
+		b.submit("#save")
+		b.fill("next", "a second secret")
+		b.submit("#secret button")
+		b.has("The next secret is stored.")
+		noSecret(t, b, "a second secret")
+		p.Register(grantwaytest.Client{ID: "sales", Secret: "a second secret"})
+		b.submit(`#secret form[action$="promote"] button`)
+		b.has("The next secret is in use now")
+		b.click(".page-actions .btn-primary")
+		b.wait(".report-head.ok")
+		b.open("/credentials")
+		b.submit(".credentials .name a")
+		b.fill("next", "a third secret")
+		b.submit("#secret button")
+		b.submit(`#secret form[action$="retire"] button`)
+		b.has("The next secret is forgotten")
+		b.has("credential.update")
+	})
 }
 
 // TestTimes are words in the page, exact in the reader's own zone on hover, and UTC without scripts.
 func TestTimes(t *testing.T) {
-	h := startHub(t, grantwaytest.HubOptions{})
-	b := newBrowser(t, h.URL)
-	call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})
-	b.setUp(h)
-	b.open("/account")
-	const when = `document.querySelector("dd time")`
-	if got := eval[string](b, when+`.textContent`); !strings.Contains(got, "ago") && got != "now" {
-		t.Errorf("the page says %q", got)
-	}
-	exact, machine := eval[string](b, when+`.title`), eval[string](b, when+`.dateTime`)
-	at, err := time.Parse(time.RFC3339, machine)
-	if err != nil || !strings.Contains(exact, at.Add(9*time.Hour).Format("3:04:05")) || !strings.Contains(exact, "GMT+9") {
-		t.Errorf("on hover %q, want %s in Tokyo (%v)", exact, machine, err)
-	}
-	b.scripts(false)
-	b.open("/account")
-	if got := b.text("dd time"); got != at.UTC().Format("2006-01-02 15:04 UTC") {
-		t.Errorf("without scripts %q", got)
-	}
+	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+		b := newBrowser(t, h.URL)
+		call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})
+		b.setUp(h)
+		b.open("/account")
+		const when = `document.querySelector("dd time")`
+		if got := eval[string](b, when+`.textContent`); !strings.Contains(got, "ago") && got != "now" {
+			t.Errorf("the page says %q", got)
+		}
+		exact, machine := eval[string](b, when+`.title`), eval[string](b, when+`.dateTime`)
+		at, err := time.Parse(time.RFC3339, machine)
+		if err != nil || !strings.Contains(exact, at.Add(9*time.Hour).Format("3:04:05")) || !strings.Contains(exact, "GMT+9") {
+			t.Errorf("on hover %q, want %s in Tokyo (%v)", exact, machine, err)
+		}
+		b.scripts(false)
+		b.open("/account")
+		if got := b.text("dd time"); got != at.UTC().Format("2006-01-02 15:04 UTC") {
+			t.Errorf("without scripts %q", got)
+		}
+	})
 }

@@ -61,6 +61,9 @@ func (c *Console) credentials(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if len(found.Rows) == 0 && found.Total > 0 { // past the end, perhaps because somebody deleted what was there
+		return answer{redirect: with(v, "page", strconv.Itoa((found.Total-1)/pageSize+1))}, nil
+	}
 	p := &credentialsPage{Frame: frame("credentials", "Credentials", administration, globalSettings), Found: found, Query: q, Now: time.Now(), Soon: time.Now().Add(30 * 24 * time.Hour)}
 	if p.Divisions, err = c.Divisions.List(r.Context(), r.who); err != nil {
 		return answer{}, err

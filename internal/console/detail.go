@@ -44,12 +44,18 @@ type fact struct{ Title, Value, Kind string }
 
 // secretState says which client secrets there are.
 type secretState struct {
-	Needed   bool
-	Current  string // where it is
-	Next     string // where the next one is; "" when there is none
-	Expires  time.Time
+	Needed  bool
+	Current string // where it is
+	Next    string // where the next one is; "" when there is none
+	Expires time.Time
+	Stores  []string
+
+	// What is in the form of the next secret.
 	External bool
-	Stores   []string
+	Ref      grantway.SecretRef
+	Typed    bool
+	Kept     string // what was typed, sealed
+	Restored bool
 }
 
 // plot is what uPlot draws: columns of the same length, times in Unix seconds.
@@ -73,22 +79,11 @@ type moment struct {
 
 // For is how long it went on; "" if no longer than a minute.
 func (m moment) For() string {
-	d := m.Until.Sub(m.At)
-	count := func(n time.Duration, unit string) string {
-		if n == 1 {
-			return "1 " + unit
-		}
-		return number(int64(n)) + " " + unit + "s"
-	}
-	switch {
-	case d < 2*time.Minute:
+	d := m.Until.Sub(m.At).Truncate(time.Minute)
+	if d < 2*time.Minute {
 		return ""
-	case d < 2*time.Hour:
-		return count(d/time.Minute, "minute")
-	case d < 48*time.Hour:
-		return count(d/time.Hour, "hour")
 	}
-	return count(d/(24*time.Hour), "day")
+	return broker.Spoken(d)
 }
 
 var spans = []struct {
@@ -157,7 +152,7 @@ func (c *Console) newDetailPage(r *request) (*detailPage, error) {
 		p.Events = page.Items
 	}
 	p.Plot = plotOf(fetches, reads, since, now, span.step)
-	p.Timeline = timeline(fetches)
+	p.Timeline = timeline(fetches, p.Status.LastSuccess)
 	if preview, err := c.Broker.Preview(ctx, r.who, saved.ID); err == nil {
 		p.Preview = &preview
 	} else if e := asError(err); e != nil {
@@ -168,7 +163,7 @@ func (c *Console) newDetailPage(r *request) (*detailPage, error) {
 	} else {
 		return nil, err
 	}
-	p.Snippets = snippets(c.URL(), saved.Name)
+	p.Snippets = c.snippetsFor(saved.Name)
 	return p, nil
 }
 
@@ -229,15 +224,10 @@ func factOf(in connector.Input, v grantway.Value) (one fact, ok bool) {
 // duration is a number of seconds as people read it.
 func duration(seconds string) string {
 	n, err := strconv.Atoi(seconds)
-	switch {
-	case err != nil:
+	if err != nil {
 		return seconds
-	case n%3600 == 0:
-		return strconv.Itoa(n/3600) + " h"
-	case n%60 == 0:
-		return strconv.Itoa(n/60) + " min"
 	}
-	return seconds + " s"
+	return broker.Spoken(time.Duration(n) * time.Second)
 }
 
 func secretsOf(def *connector.Definition, saved grantway.Credential, s grantway.Status) secretState {
@@ -255,7 +245,7 @@ func secretsOf(def *connector.Definition, saved grantway.Credential, s grantway.
 	return secretState{
 		Needed:  slices.Contains(needed, cmp.Or(saved.Inputs["auth_method"].Text, method.Default)),
 		Current: describe(saved.Inputs["client_secret"]), Next: describe(saved.Inputs["next_client_secret"]),
-		External: saved.Inputs["client_secret"].Ref != nil, Expires: s.SecretExpiresAt,
+		Expires: s.SecretExpiresAt,
 	}
 }
 
@@ -284,20 +274,33 @@ func plotOf(fetches []broker.Fetches, reads map[time.Time]int64, since, now time
 	return p
 }
 
-// timeline is the history as stretches of luck, the newest first.
-func timeline(fetches []broker.Fetches) (list []moment) {
-	for _, f := range fetches {
-		ok := f.LastFailure == nil
-		one := moment{At: f.Minute, Until: f.Minute, OK: ok, Count: f.Worked + f.Failed}
-		if !ok {
-			one.At, one.Until, one.Text, one.Hint = f.LastFailure.At, f.LastFailure.At, sentence(f.LastFailure.Message), f.LastFailure.Hint
-		}
-		if last := len(list) - 1; last >= 0 && list[last].OK == ok && list[last].Text == one.Text {
+// timeline is the history as stretches of luck, the newest first. Within a minute only the last
+// failure has a time; it came after the successes of that minute if nothing worked since.
+func timeline(fetches []broker.Fetches, lastSuccess time.Time) (list []moment) {
+	add := func(one moment) {
+		last := len(list) - 1
+		switch {
+		case one.Count == 0:
+		case last >= 0 && list[last].OK == one.OK && list[last].Text == one.Text:
 			list[last].Until = one.Until
 			list[last].Count += one.Count
-			continue
+		default:
+			list = append(list, one)
 		}
-		list = append(list, one)
+	}
+	for _, f := range fetches {
+		worked := moment{At: f.Minute, Until: f.Minute, OK: true, Count: f.Worked}
+		failed := moment{At: f.Minute, Until: f.Minute, Count: f.Failed}
+		if last := f.LastFailure; last != nil {
+			failed.At, failed.Until, failed.Text, failed.Hint = last.At, last.At, sentence(last.Message), last.Hint
+		}
+		if failed.At.After(lastSuccess) {
+			add(worked)
+			add(failed)
+		} else {
+			add(failed)
+			add(worked)
+		}
 	}
 	slices.Reverse(list)
 	return list[:min(len(list), 12)]
@@ -373,33 +376,44 @@ func (c *Console) deleteCredential(r *request) (answer, error) {
 }
 
 func (c *Console) nextSecret(r *request) (answer, error) {
+	kept := c.openKept(r)
+	next := &field{Input: connector.Input{Key: "next_client_secret"}}
+	next.read(r, "next", kept)
+	if r.restored {
+		return c.secretForm(r, next, kept, "")
+	}
 	saved, err := c.Broker.Get(r.Context(), r.who, r.PathValue("id"))
 	if err != nil {
 		return answer{}, err
 	}
-	next := grantway.Text(r.PostFormValue("next"))
-	if r.form("source") == "external" {
-		next = grantway.Value{Ref: &grantway.SecretRef{Store: r.form("store"), Key: r.form("key")}}
+	if next.External && next.Ref.Key == "" || !next.External && !next.Typed {
+		return c.secretForm(r, next, kept, "Enter the next secret first.")
 	}
-	if next.Ref == nil && next.Text == "" || next.Ref != nil && next.Ref.Key == "" {
-		return c.secretProblem(r, "Enter the next secret first.")
-	}
-	saved.Inputs["next_client_secret"] = next
+	saved.Inputs[next.Key] = next.value(kept[next.Key])
 	_, err = c.Broker.Save(r.Context(), r.who, saved)
 	if wrong := problemsOf(err); wrong != nil {
 		for _, detail := range wrong {
-			return c.secretProblem(r, "The next client secret "+detail+".")
+			return c.secretForm(r, next, kept, "The next client secret "+detail+".")
 		}
 	}
 	return answer{redirect: "/credentials/" + saved.ID + "#secret", flash: "The next secret is stored. It is tried as soon as the provider refuses the one in use."}, err
 }
 
-func (c *Console) secretProblem(r *request, text string) (answer, error) {
+// secretForm is the page with the form of the next secret as it was sent: with what is wrong, or
+// because it comes back after its session had ended.
+func (c *Console) secretForm(r *request, next *field, kept map[string]string, wrong string) (answer, error) {
 	p, err := c.newDetailPage(r)
 	if err != nil {
 		return answer{}, err
 	}
-	p.Errors = problems{"/next": text}
+	p.Secret.External, p.Secret.Ref, p.Secret.Typed = next.External, next.Ref, next.Typed
+	if p.Secret.Kept, err = c.sealKept(r, kept); err != nil {
+		return answer{}, err
+	}
+	if p.Secret.Restored = wrong == ""; p.Secret.Restored {
+		return answer{page: p}, nil
+	}
+	p.Errors = problems{"/next": wrong}
 	return answer{page: p, status: http.StatusUnprocessableEntity}, nil
 }
 
@@ -416,51 +430,4 @@ func (c *Console) retireSecret(r *request) (answer, error) {
 	saved.Inputs["next_client_secret"] = grantway.Value{}
 	_, err = c.Broker.Save(r.Context(), r.who, saved)
 	return answer{redirect: "/credentials/" + saved.ID + "#secret", flash: "The next secret is forgotten; the one in use stays."}, err
-}
-
-// snippet is a program that uses one credential.
-type snippet struct{ Title, Text string }
-
-func snippets(hub, name string) []snippet {
-	token := hub + "/v1/credentials/" + name + "/token"
-	return []snippet{
-		{"curl", `# GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET are those of an OAuth client of this hub
-HUB_TOKEN=$(curl -sS --fail -u "$GRANTWAY_CLIENT_ID:$GRANTWAY_CLIENT_SECRET" \
-  -d grant_type=client_credentials ` + hub + `/oauth/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-
-curl -sS --fail -X POST -H "Authorization: Bearer $HUB_TOKEN" ` + token},
-		{"Go", `hub, err := grantway.NewClient(grantway.Options{URL: "` + hub + `"}) // id and secret from the environment
-if err != nil {
-	log.Fatal(err)
-}
-defer hub.Close(context.Background())
-
-api := &http.Client{Transport: hub.Transport(grantway.Ref{Credential: "` + name + `"})}
-resp, err := api.Get("https://api.example.com/v1/things") // the token is put on, and renewed`},
-		{"Python", `import os, requests
-
-hub = "` + hub + `"
-mine = requests.post(f"{hub}/oauth/token", data={"grant_type": "client_credentials"},
-    auth=(os.environ["GRANTWAY_CLIENT_ID"], os.environ["GRANTWAY_CLIENT_SECRET"]), timeout=30)
-mine.raise_for_status()
-token = requests.post(f"{hub}/v1/credentials/` + name + `/token",
-    headers={"Authorization": "Bearer " + mine.json()["access_token"]}, timeout=30)
-token.raise_for_status()
-header = token.json()["header"]  # {"name": "Authorization", "value": "Bearer …"}`},
-		{"Node", `const hub = "` + hub + `";
-const basic = Buffer.from(` + "`${process.env.GRANTWAY_CLIENT_ID}:${process.env.GRANTWAY_CLIENT_SECRET}`" + `).toString("base64");
-const mine = await fetch(` + "`${hub}/oauth/token`" + `, {
-  method: "POST", headers: { Authorization: ` + "`Basic ${basic}`" + ` },
-  body: new URLSearchParams({ grant_type: "client_credentials" }),
-}).then((r) => r.json());
-const token = await fetch(` + "`${hub}/v1/credentials/" + name + "/token`" + `, {
-  method: "POST", headers: { Authorization: ` + "`Bearer ${mine.access_token}`" + ` },
-}).then((r) => r.json());
-// token.header is what to put on a request`},
-		{"Shell", `# the grantway program signs in with GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET
-export GRANTWAY_URL=` + hub + `
-grantway curl ` + name + ` https://api.example.com/v1/things
-
-TOKEN=$(grantway token ` + name + `)   # or the token alone`},
-	}
 }

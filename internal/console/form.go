@@ -38,6 +38,8 @@ type formPage struct {
 	Errors problems
 	Wrong  []wrongField
 	Report *grantway.Report
+
+	Refused bool // the report is of settings that cannot be saved
 }
 
 // wrongField is one line of the summary of errors, which leads to the field.
@@ -49,6 +51,7 @@ type field struct {
 	Value  string
 	Params []grantway.Param
 	Error  string
+	SignIn []string // of a secret store: the ways to sign in that it is of use for; nil is all
 
 	// Of secrets:
 	External bool
@@ -62,7 +65,7 @@ type field struct {
 
 // When says with which choices the field is required; "" when that does not depend.
 func (f *field) When() string {
-	if f.RequiredWhen == nil {
+	if f.RequiredWhen == nil || f.Needed() {
 		return ""
 	}
 	var titles []string
@@ -71,6 +74,14 @@ func (f *field) When() string {
 	}
 	return "needed for " + strings.Join(titles, ", ")
 }
+
+// Needed says whether the field is required whenever it shows.
+func (f *field) Needed() bool {
+	return f.Required || f.SignIn != nil && f.RequiredWhen != nil && slices.Equal(f.SignIn, f.RequiredWhen.Values)
+}
+
+// For is SignIn as an attribute of HTML.
+func (f *field) For() string { return strings.Join(f.SignIn, " ") }
 
 // show fills the field with what is stored.
 func (f *field) show(v grantway.Value) {
@@ -367,9 +378,22 @@ func (p *formPage) missing() problems {
 	return wrong
 }
 
+// pointers are the fields that are wrong, the name first as in the forms.
+func (p problems) pointers() []string {
+	return slices.SortedFunc(maps.Keys(p), func(a, b string) int {
+		if (a == "/name") != (b == "/name") {
+			if a == "/name" {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+}
+
 // summary puts errors beside their fields, and lists them.
 func summary(wrong problems, fields map[string]*field) (list []wrongField) {
-	for _, key := range slices.Sorted(maps.Keys(wrong)) {
+	for _, key := range wrong.pointers() {
 		w := wrongField{Detail: wrong[key]}
 		input, isInput := strings.CutPrefix(key, "/inputs/")
 		input, _, _ = strings.Cut(input, "/")
@@ -464,12 +488,31 @@ func (c *Console) validateDraft(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	p.Refused = p.title(&report)
 	p.Report = &report
 	a := answer{page: p}
 	if r.htmx {
 		a.part = "report-part"
 	}
 	return a, nil
+}
+
+// title calls the inputs in a report by the titles that the form gives them, and says whether
+// the settings are so wrong that they cannot be saved either.
+func (p *formPage) title(report *grantway.Report) (refused bool) {
+	keys := slices.SortedFunc(maps.Keys(p.Fields), func(a, b string) int { return strings.Compare(b, a) }) // of two that begin alike the longer first
+	var titles []string
+	for _, key := range keys {
+		titles = append(titles, "inputs/"+key, p.Fields[key].Title)
+	}
+	in := strings.NewReplacer(titles...)
+	for i, step := range report.Steps {
+		if step.Name == "settings" {
+			report.Steps[i].Message = in.Replace(step.Message)
+			refused = step.Result == "failed"
+		}
+	}
+	return refused
 }
 
 // hintPage is the advice below the token endpoint.

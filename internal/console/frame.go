@@ -158,23 +158,23 @@ func (c *Console) parse() (map[string]*template.Template, error) {
 		"sessions": func(list []grantway.Session, current, action string) sessionList {
 			return sessionList{list, current, action}
 		},
-		"time":   timeTag,
-		"date":   func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
-		"add":    func(a, b int) int { return a + b },
-		"number": number,
-		"health": describeHealth,
-		"json":   jsonText,
-		"list":   func(items ...string) []string { return items },
-		"role":   role,
-		"lower":  strings.ToLower,
-		"field":  func(v any, text string) labelled { return labelled{v, text} },
+		"browser": browserName,
+		"time":    timeTag,
+		"date":    func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+		"add":     func(a, b int) int { return a + b },
+		"number":  number,
+		"health":  describeHealth,
+		"json":    jsonText,
+		"list":    func(items ...string) []string { return items },
+		"role":    role,
+		"lower":   strings.ToLower,
+		"field":   func(v any, text string) labelled { return labelled{v, text} },
 		"plural": func(n int, one, many string) string {
 			if n == 1 {
 				return one
 			}
 			return many
 		},
-		"since": func(t time.Time) string { return time.Since(t).Round(time.Second).String() },
 	}
 	base, err := template.New("").Funcs(funcs).ParseFS(pageFiles, "page/layout.html", "page/parts.html")
 	if err != nil {

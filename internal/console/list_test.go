@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -71,7 +70,7 @@ func fillMore(t testing.TB, databaseURL string, from, n int) {
 func eachList(t *testing.T, n int, body func(t *testing.T, v *visitor)) {
 	eachStore(t, func(t *testing.T, database string) {
 		h := startHub(t, grantwaytest.HubOptions{Database: database})
-		fillUp(t, cmp.Or(database, "sqlite:"+filepath.Join(h.Data, "grantway.db")), n)
+		fillUp(t, h.database, n)
 		body(t, owner(t, h))
 	})
 }
@@ -127,6 +126,9 @@ func TestManyCredentials(t *testing.T) {
 				t.Errorf("%s does not say that there are %s", query, want.total)
 			}
 		}
+		if r := v.get("/credentials?page=99999&sort=host"); r.Header.Get("Location") != fmt.Sprintf("/credentials?page=%d&sort=host", many/50) {
+			t.Errorf("a page past the end leads to %q (%d)", r.Header.Get("Location"), r.StatusCode)
+		}
 		if r := v.get("/credentials?q=" + url.QueryEscape(strings.Repeat("x", 300))); r.StatusCode != 422 {
 			t.Errorf("a search text of 300 letters: %d", r.StatusCode)
 		}
@@ -137,9 +139,8 @@ func TestManyCredentials(t *testing.T) {
 func BenchmarkList(b *testing.B) {
 	for name, database := range map[string]func() string{"SQLite": func() string { return "" }, "PostgreSQL": func() string { return storetest.Postgres(b) }} {
 		b.Run(name, func(b *testing.B) {
-			address := database()
-			h := startHub(b, grantwaytest.HubOptions{Database: address})
-			fillUp(b, cmp.Or(address, "sqlite:"+filepath.Join(h.Data, "grantway.db")), 10_000)
+			h := startHub(b, grantwaytest.HubOptions{Database: database()})
+			fillUp(b, h.database, 10_000)
 			v := owner(b, h)
 			for _, query := range []string{"", "page=200", "sort=health", "sort=token_expiry&desc=1", "q=login-13.example"} {
 				b.Run(cmp.Or(query, "first page"), func(b *testing.B) {

@@ -39,6 +39,7 @@ type personPage struct {
 	MayWrite  bool
 	Self      bool
 	New       bool
+	Restored  bool
 	Errors    problems
 }
 
@@ -98,6 +99,10 @@ func (c *Console) invite(r *request) (answer, error) {
 	p.New = true
 	p.One = grantway.Person{Email: r.form("email"), Name: r.form("name"), Roles: rolesFrom(r)}
 	p.rows(p.One.Roles)
+	if r.restored {
+		p.Restored = true
+		return answer{page: p}, nil
+	}
 	made, err := c.People.Invite(r.Context(), r.who, p.One)
 	if e := asError(err); e != nil && (e.Code == grantway.Forbidden || problemsOf(err) != nil) {
 		if p.Errors = problemsOf(err); p.Errors == nil {
@@ -155,6 +160,11 @@ func (c *Console) changePerson(r *request) (answer, error) {
 	}
 	wanted := p.One
 	wanted.Name, wanted.Roles = r.form("name"), rolesFrom(r)
+	if r.restored {
+		p.Restored, p.One.Name = true, wanted.Name
+		p.rows(wanted.Roles)
+		return answer{page: p}, nil
+	}
 	_, err = c.People.Update(r.Context(), r.who, wanted)
 	if e := asError(err); e != nil && (e.Code == grantway.Forbidden || problemsOf(err) != nil) {
 		p.One.Name = wanted.Name

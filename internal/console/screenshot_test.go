@@ -165,7 +165,7 @@ func seed(t *testing.T, h *hub, p *grantwaytest.Provider) []string {
 		t.Fatal(err)
 	}
 	// Three days of use, as it would have been written minute by minute.
-	db, err := store.Open(ctx, store.Options{URL: "sqlite:" + filepath.Join(h.Data, "grantway.db")})
+	db, err := store.Open(ctx, store.Options{URL: h.database})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -380,36 +380,53 @@ func TestSessions(t *testing.T) {
 	if r := here.get("/credentials"); r.StatusCode != http.StatusOK {
 		t.Errorf("this session has ended, too: %d", r.StatusCode)
 	}
+
+	// A browser is called as people call it; what it calls itself is there on hover.
+	for agent, want := range map[string]string{
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36 Edg/142.0.0.0":                   "Edge on Windows",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15":                           "Safari on macOS",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/137.0.7151.107 Mobile/15E148 Safari/604.1": "Chrome on iPhone",
+		"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0":                                                                          "Firefox on Linux",
+		"curl/8.14.1": "curl",
+	} {
+		if r := newVisitor(t, h.URL).post("/sign-in", form("email", ownerEmail, "password", ownerPassword), "User-Agent", agent); r.StatusCode != http.StatusSeeOther {
+			t.Fatal(r.StatusCode)
+		}
+		if page := html.UnescapeString(here.get("/account").body); !strings.Contains(page, fmt.Sprintf(`title="%s">%s</span>`, agent, want)) {
+			t.Errorf("%s is not called %s: %s", agent, want, text(page))
+		}
+	}
 }
 
 // TestLinks follows every link that there is, and wants a page at its end.
 func TestLinks(t *testing.T) {
 	p := grantwaytest.NewProvider(t)
-	h := startHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()})
-	v := owner(t, h)
-	ids := seed(t, h, p)
-	links := regexp.MustCompile(`href="(/[^"#]*)"`)
-	seen, queue := map[string]bool{}, []string{"/credentials/" + ids[0]}
-	for len(queue) > 0 && len(seen) < 600 {
-		path := queue[0]
-		queue = queue[1:]
-		r := v.get(path)
-		if r.StatusCode != http.StatusOK && r.StatusCode != http.StatusSeeOther {
-			t.Errorf("%s: %d", path, r.StatusCode)
-		}
-		if strings.HasPrefix(path, "/audit?object=") && !strings.Contains(path, "cursor") && !strings.Contains(r.body, "data-label=\"Object\"") {
-			t.Errorf("%s finds nothing, though a page leads there", path)
-		}
-		for _, m := range links.FindAllStringSubmatch(r.body, -1) {
-			if to := html.UnescapeString(m[1]); !seen[to] && !strings.HasPrefix(to, "/credentials?") {
-				seen[to] = true
-				queue = append(queue, to)
+	eachHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()}, func(t *testing.T, h *hub) {
+		v := owner(t, h)
+		ids := seed(t, h, p)
+		links := regexp.MustCompile(`href="(/[^"#]*)"`)
+		seen, queue := map[string]bool{}, []string{"/credentials/" + ids[0]}
+		for len(queue) > 0 && len(seen) < 600 {
+			path := queue[0]
+			queue = queue[1:]
+			r := v.get(path)
+			if r.StatusCode != http.StatusOK && r.StatusCode != http.StatusSeeOther {
+				t.Errorf("%s: %d", path, r.StatusCode)
+			}
+			if strings.HasPrefix(path, "/audit?object=") && !strings.Contains(path, "cursor") && !strings.Contains(r.body, "data-label=\"Object\"") {
+				t.Errorf("%s finds nothing, though a page leads there", path)
+			}
+			for _, m := range links.FindAllStringSubmatch(r.body, -1) {
+				if to := html.UnescapeString(m[1]); !seen[to] && !strings.HasPrefix(to, "/credentials?") {
+					seen[to] = true
+					queue = append(queue, to)
+				}
 			}
 		}
-	}
-	if len(seen) < 60 {
-		t.Errorf("only %d links", len(seen))
-	}
+		if len(seen) < 60 {
+			t.Errorf("only %d links", len(seen))
+		}
+	})
 }
 
 // TestExports wants every event in both formats, and no formula in the spreadsheet.

@@ -1,12 +1,14 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/grantway/grantway"
@@ -352,6 +354,29 @@ func problemsOf(err error) problems {
 		p[""] = sentence(e.Message)
 	}
 	return p
+}
+
+// browserName is a User-Agent as people read it, such as "Firefox on Windows". Browsers also
+// name those that they want to be taken for, so the name that fewest others use comes first.
+func browserName(agent string) string {
+	first := func(names ...string) string {
+		for i := 0; i < len(names); i += 2 {
+			if strings.Contains(agent, names[i]) {
+				return names[i+1]
+			}
+		}
+		return ""
+	}
+	browser := first("Edg", "Edge", "OPR/", "Opera", "SamsungBrowser", "Samsung Internet", "Firefox", "Firefox", "FxiOS", "Firefox", "CriOS", "Chrome", "Chrome", "Chrome", "Safari", "Safari")
+	system := first("iPhone", "iPhone", "iPad", "iPad", "Android", "Android", "Windows", "Windows", "CrOS", "ChromeOS", "Mac OS X", "macOS", "Linux", "Linux")
+	switch {
+	case browser == "":
+		name, _, _ := strings.Cut(agent, "/")
+		return cmp.Or(strings.TrimSpace(name), "Unknown")
+	case system == "":
+		return browser
+	}
+	return browser + " on " + system
 }
 
 type accountPage struct {

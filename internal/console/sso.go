@@ -2,7 +2,6 @@ package console
 
 import (
 	"errors"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -61,7 +60,7 @@ func (c *Console) newSSOPage(r *request) (*ssoPage, error) {
 func (p *ssoPage) finish(wrong problems) {
 	p.Errors, p.Wrong = wrong, summary(wrong, nil)
 	titles := map[string]string{"/name": "Name", "/issuer": "Issuer", "/client_id": "Client id", "/client_secret": "Client secret", "/scopes": "Scopes", "/rules": "Rules"}
-	for i, pointer := range slices.Sorted(maps.Keys(wrong)) { // in the order of the summary
+	for i, pointer := range wrong.pointers() { // in the order of the summary
 		w := &p.Wrong[i]
 		if title, ok := titles[pointer]; ok {
 			w.Anchor, w.Title = strings.TrimPrefix(pointer, "/"), title

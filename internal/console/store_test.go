@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,69 +106,80 @@ func TestSecretStore(t *testing.T) {
 // TestSecretStoreKinds adds a store of every kind without scripts: the form is made of the
 // kind's inputs, secrets are masked, and what is rejected is told at its field.
 func TestSecretStoreKinds(t *testing.T) {
-	h := startHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()})
-	b := newBrowser(t, h.URL)
-	b.setUp(h)
-	b.scripts(false)
-	values := map[string][]string{
-		"vault":  {"in.address", "https://vault.example.com:8200", "in.auth", "approle", "in.role", "hub", "in.secret_id", "canary-vault", "in.path", "apps"},
-		"aws":    {"in.region", "eu-central-1", "in.access_key_id", "AKIAEXAMPLE", "in.secret_access_key", "canary-aws", "in.path", "grantway/"},
-		"azure":  {"in.vault_url", "https://my-vault.vault.azure.net", "in.auth", "client_secret", "in.tenant_id", "contoso", "in.client_id", "app", "in.client_secret", "canary-azure"},
-		"google": {"in.project", "my-project", "in.credentials", "canary-google"},
-	}
-	for _, k := range secret.Kinds() {
-		fill, ok := values[k.Name]
-		if !ok {
-			t.Errorf("this test does not know the kind %s", k.Name)
-			continue
+	eachHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()}, func(t *testing.T, h *hub) {
+		b := newBrowser(t, h.URL)
+		b.setUp(h)
+		b.scripts(false)
+		values := map[string][]string{
+			"vault":  {"in.address", "https://vault.example.com:8200", "in.auth", "approle", "in.role", "hub", "in.secret_id", "canary-vault", "in.path", "apps"},
+			"aws":    {"in.region", "eu-central-1", "in.access_key_id", "AKIAEXAMPLE", "in.secret_access_key", "canary-aws", "in.path", "grantway/"},
+			"azure":  {"in.vault_url", "https://my-vault.vault.azure.net", "in.auth", "client_secret", "in.tenant_id", "contoso", "in.client_id", "app", "in.client_secret", "canary-azure"},
+			"google": {"in.project", "my-project", "in.credentials", "canary-google"},
 		}
-		b.open("/stores/add?kind=" + k.Name)
-		for _, in := range k.Inputs {
-			if n := eval[int](b, `document.querySelectorAll("[name='in.`+in.Key+`']").length`); n != 1 {
-				t.Errorf("%s: %d fields for %s", k.Name, n, in.Key)
-			}
-		}
-		b.fill(append([]string{"name", "my-" + k.Name}, fill...)...)
-		b.fill("in.ttl_seconds", "soon")
-		b.submit("#save")
-		b.has("must be a whole number of seconds")
-		noSecret(t, b, "canary-"+k.Name)
-		b.fill("in.ttl_seconds", "60")
-		b.submit("#save") // the secret that was typed before is still there
-		b.has("The secret store my-" + k.Name + " is added.")
-		b.has("1 min")
-		if k.Name == "azure" {
-			b.has("apps-mail-sales")
-		}
-		saved, err := h.SecretStore(t.Context(), "my-"+k.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := 0; i < len(fill); i += 2 {
-			got, in := saved.Inputs[strings.TrimPrefix(fill[i], "in.")], fill[i+1]
-			if strings.HasPrefix(in, "canary") && !got.Set || !strings.HasPrefix(in, "canary") && got.Text != in {
-				t.Errorf("%s: %s is %+v, want %q", k.Name, fill[i], got, in)
-			}
-		}
-		noSecret(t, b, "canary-"+k.Name)
-
-		// The secret is taken from a file instead: what was stored is gone.
-		for _, in := range k.Inputs {
-			if in.Type != "secret" || !saved.Inputs[in.Key].Set {
+		for _, k := range secret.Kinds() {
+			fill, ok := values[k.Name]
+			if !ok {
+				t.Errorf("this test does not know the kind %s", k.Name)
 				continue
 			}
-			b.submit(`.page-actions a[href$="/edit"]`)
-			b.has("Leave blank to keep the one that is stored.")
-			b.click(`[name="in.` + in.Key + `.source"][value=external]`)
-			b.fill("in."+in.Key+".store", "file", "in."+in.Key+".key", "sign-in")
+			b.open("/stores/add?kind=" + k.Name)
+			for _, in := range k.Inputs {
+				if n := eval[int](b, `document.querySelectorAll("[name='in.`+in.Key+`']").length`); n != 1 {
+					t.Errorf("%s: %d fields for %s", k.Name, n, in.Key)
+				}
+			}
+			b.fill(append([]string{"name", "my-" + k.Name}, fill...)...)
+			for key, ways := range k.SignIn { // what another way to sign in needs does not show
+				shown := eval[bool](b, `document.querySelector("[name='in.`+key+`']").checkVisibility()`)
+				in, _ := k.Input(key)
+				if want := slices.Contains(ways, saidIn(fill, "in.auth")) && !in.Advanced; shown != want {
+					t.Errorf("%s, signing in by %s: %s shows: %v", k.Name, saidIn(fill, "in.auth"), key, shown)
+				}
+			}
+			b.fill("in.ttl_seconds", "soon")
 			b.submit("#save")
-			b.has("file / sign-in")
-			if one, err := h.SecretStore(t.Context(), "my-"+k.Name); err != nil || one.Inputs[in.Key].Ref == nil || one.Inputs[in.Key].Set {
-				t.Errorf("%s: %s is %+v, %v", k.Name, in.Key, one.Inputs[in.Key], err)
+			b.has("must be a whole number of seconds")
+			noSecret(t, b, "canary-"+k.Name)
+			b.fill("in.ttl_seconds", "60")
+			b.submit("#save") // the secret that was typed before is still there
+			b.has("The secret store my-" + k.Name + " is added.")
+			b.has("1 minute")
+			if k.Name == "azure" {
+				b.has("apps-mail-sales")
+			}
+			saved, err := h.SecretStore(t.Context(), "my-"+k.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < len(fill); i += 2 {
+				got, in := saved.Inputs[strings.TrimPrefix(fill[i], "in.")], fill[i+1]
+				if strings.HasPrefix(in, "canary") && !got.Set || !strings.HasPrefix(in, "canary") && got.Text != in {
+					t.Errorf("%s: %s is %+v, want %q", k.Name, fill[i], got, in)
+				}
+			}
+			noSecret(t, b, "canary-"+k.Name)
+
+			// The secret is taken from a file instead: what was stored is gone.
+			for _, in := range k.Inputs {
+				if in.Type != "secret" || !saved.Inputs[in.Key].Set {
+					continue
+				}
+				b.submit(`.page-actions a[href$="/edit"]`)
+				b.has("Leave blank to keep the one that is stored.")
+				b.click(`[name="in.` + in.Key + `.source"][value=external]`)
+				b.fill("in."+in.Key+".store", "file", "in."+in.Key+".key", "sign-in")
+				b.submit("#save")
+				b.has("file / sign-in")
+				if one, err := h.SecretStore(t.Context(), "my-"+k.Name); err != nil || one.Inputs[in.Key].Ref == nil || one.Inputs[in.Key].Set {
+					t.Errorf("%s: %s is %+v, %v", k.Name, in.Key, one.Inputs[in.Key], err)
+				}
 			}
 		}
-	}
+	})
 }
+
+// saidIn is what is filled into a field.
+func saidIn(fill []string, name string) string { return fill[slices.Index(fill, name)+1] }
 
 // TestSingleSignOnPage sets single sign-on up in the form, with a real provider, and signs in by
 // it as somebody whom nobody has invited.
@@ -265,26 +277,30 @@ func (b *browser) goTo(selector, there string) {
 func TestSecretFiles(t *testing.T) {
 	dir := t.TempDir()
 	p := provider(t)
-	h := startHub(t, grantwaytest.HubOptions{SecretFiles: dir})
-	b := newBrowser(t, h.URL)
-	b.setUp(h)
-	b.open("/stores")
-	b.click(`#store-file button`)
-	b.do(chromedp.WaitVisible(chromedp.CSS(`#store-file .health-green`)))
-	b.open("/credentials/add")
-	b.fillCredential("later", p.Token.URL, "")
-	b.click(`[name="in.client_secret.source"][value=external]`)
-	b.fill("in.client_secret.store", "file", "in.client_secret.key", "sales")
-	b.submit("#save")
-	b.has("later is added.")
-	b.has("file / sales")
-	for _, value := range []string{awkward, "rotated"} {
-		p.Register(grantwaytest.Client{ID: "sales", Secret: value})
-		if err := os.WriteFile(filepath.Join(dir, "sales"), []byte(value), 0o600); err != nil {
+	eachHub(t, grantwaytest.HubOptions{SecretFiles: dir}, func(t *testing.T, h *hub) {
+		if err := os.RemoveAll(filepath.Join(dir, "sales")); err != nil { // of the database before
 			t.Fatal(err)
 		}
-		b.click(".page-actions .btn-primary")
-		b.wait(".report-head.ok")
-		b.open(strings.TrimPrefix(run(b, chromedp.Location()), h.URL))
-	}
+		b := newBrowser(t, h.URL)
+		b.setUp(h)
+		b.open("/stores")
+		b.click(`#store-file button`)
+		b.do(chromedp.WaitVisible(chromedp.CSS(`#store-file .health-green`)))
+		b.open("/credentials/add")
+		b.fillCredential("later", p.Token.URL, "")
+		b.click(`[name="in.client_secret.source"][value=external]`)
+		b.fill("in.client_secret.store", "file", "in.client_secret.key", "sales")
+		b.submit("#save")
+		b.has("later is added.")
+		b.has("file / sales")
+		for _, value := range []string{awkward, "rotated"} {
+			p.Register(grantwaytest.Client{ID: "sales", Secret: value})
+			if err := os.WriteFile(filepath.Join(dir, "sales"), []byte(value), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.click(".page-actions .btn-primary")
+			b.wait(".report-head.ok")
+			b.open(strings.TrimPrefix(run(b, chromedp.Location()), h.URL))
+		}
+	})
 }

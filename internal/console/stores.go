@@ -190,7 +190,7 @@ func (c *Console) newStoreForm(r *request, kind string) (*storeForm, error) {
 	p := &storeForm{Frame: frame("storeform", "Add "+k.Title, administration, globalSettings, storesAt), Kind: k, Fields: map[string]*field{}}
 	near := slices.DeleteFunc(c.Secrets.Names(), func(name string) bool { return name != "env" && name != "file" })
 	for _, in := range k.Inputs {
-		f := &field{Input: in, Stores: near, Near: true}
+		f := &field{Input: in, Stores: near, Near: true, SignIn: k.SignIn[in.Key]}
 		p.Fields[in.Key] = f
 		if in.Advanced {
 			p.Advanced = append(p.Advanced, f)
@@ -264,12 +264,19 @@ func (c *Console) postedStore(r *request) (*storeForm, grantway.SecretStore, err
 		}
 	}
 	for key, f := range p.Fields {
-		if v, given := f.posted(r, saved.Inputs[key], kept); given {
+		v, given := f.posted(r, saved.Inputs[key], kept)
+		if given && (f.SignIn == nil || slices.Contains(f.SignIn, signIn(p.Kind, r))) { // what only another way to sign in needs does not stay
 			out.Inputs[key] = v
 		}
 	}
 	p.Kept, err = c.sealKept(r, kept)
 	return p, out, err
+}
+
+// signIn is the way to sign in that was chosen.
+func signIn(k secret.Kind, r *request) string {
+	auth, _ := k.Input("auth")
+	return cmp.Or(r.form("in.auth"), auth.Default)
 }
 
 // finish puts errors beside their fields.

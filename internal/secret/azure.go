@@ -29,6 +29,8 @@ func azureKind() Kind {
 	return Kind{
 		open:  openAzure,
 		spell: azureKey,
+		SignIn: map[string][]string{"tenant_id": {"client_secret", "certificate", "workload_identity"}, "client_secret": {"client_secret"},
+			"certificate": {"certificate"}, "authority": {"client_secret", "certificate", "workload_identity"}},
 		Definition: kind("azure", "Azure Key Vault", "Secrets of one key vault.",
 			connector.Input{Key: "vault_url", Title: "Vault URL", Type: connector.URL, Required: true, Max: 2048, Help: "Such as https://my-vault.vault.azure.net."},
 			connector.Input{Key: "auth", Title: "Sign-in", Type: connector.Enum, Enum: []string{"managed_identity", "client_secret", "certificate", "workload_identity"}, Default: "managed_identity"},

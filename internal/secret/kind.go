@@ -16,6 +16,10 @@ import (
 type Kind struct {
 	connector.Definition
 
+	// SignIn says with which ways to sign in, values of the input "auth", an input is of use.
+	// What is not here always is.
+	SignIn map[string][]string
+
 	objects bool // every value is a JSON object
 	open    func(setting) Store
 	spell   func(key string) string // the key as the store spells it

@@ -34,6 +34,8 @@ func vaultKind() Kind {
 	return Kind{
 		objects: true,
 		open:    openVault,
+		SignIn: map[string][]string{"token": {"token"}, "role": {"approle", "kubernetes", "jwt"}, "secret_id": {"approle"},
+			"jwt": {"kubernetes", "jwt"}, "auth_mount": {"approle", "kubernetes", "jwt"}},
 		Definition: kind("vault", "HashiCorp Vault or OpenBao", "A key-value secrets engine, version 1 or 2.",
 			connector.Input{Key: "address", Title: "Address", Type: connector.URL, Required: true, Max: 2048, Help: "Such as https://vault.example.com:8200."},
 			connector.Input{Key: "auth", Title: "Sign-in", Type: connector.Enum, Enum: []string{"token", "approle", "kubernetes", "jwt"}, Default: "token"},
