@@ -39,6 +39,19 @@ func LoadCatalog() (*Catalog, error) {
 	return NewCatalog(texts...)
 }
 
+// Load compiles one ready-made definition, for who needs no other. The error is that there is
+// none with this name.
+func Load(name string) (*Definition, error) {
+	text, err := catalogFiles.ReadFile(path.Join("catalog", name+".yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("there is no connector %s", name)
+	}
+	return Parse(text, func(parent string) (*Definition, bool) {
+		d, err := Load(parent)
+		return d, err == nil
+	})
+}
+
 // NewCatalog compiles definitions that may extend each other, in any order. The error names
 // each definition that does not compile and what is wrong with it; the others are in the catalog.
 func NewCatalog(texts ...[]byte) (*Catalog, error) {

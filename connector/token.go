@@ -59,6 +59,9 @@ func (p *Plan) Token(ctx context.Context, send Sender, before *grant.Token) (*gr
 	return t, p.look(ctx, send, t, s)
 }
 
+// Refreshes tells whether Token makes use of the token before.
+func (d *Definition) Refreshes() bool { return d.token != nil && d.token.refresh != nil }
+
 // during says in which of several steps err was.
 func (p *Plan) during(st *step, err error) error {
 	var e *grant.Error

@@ -38,7 +38,10 @@ func (f *inputFlags) register(cmd *cobra.Command) {
 	f.flags = cmd.Flags()
 	f.flags.StringVar(&f.description, "description", "", "what the credential is for")
 	f.flags.StringVar(&f.division, "division", "", "division it belongs to")
-	plain, _ := connector.Find(grantway.PlainConnector)
+	plain, err := connector.Load(grantway.PlainConnector)
+	if err != nil {
+		panic(err) // it is a part of this program
+	}
 	for _, key := range ownFlags {
 		in, _ := plain.Input(key)
 		name := flagName(key)
@@ -264,8 +267,8 @@ func flagOf(def *connector.Definition, key string) string {
 // definition finds the connector of a credential.
 func definition(one grantway.Credential) (*connector.Definition, error) {
 	name := cmp.Or(one.Connector, grantway.PlainConnector)
-	def, ok := connector.Find(name)
-	if !ok {
+	def, err := connector.Load(name)
+	if err != nil {
 		return nil, errors.New("this grantway does not know the connector " + name + "; use the version that the hub has")
 	}
 	return def, nil

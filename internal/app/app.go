@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/api"
 	"github.com/grantway/grantway/internal/broker"
@@ -109,8 +110,12 @@ func (a *App) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	catalog, err := connector.LoadCatalog()
+	if err != nil {
+		return err
+	}
 	credentials := broker.New(broker.Options{
-		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Tracer: traces.tracer, Log: a.log, Version: o.Version,
+		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Definition: catalog.Find, Tracer: traces.tracer, Log: a.log, Version: o.Version,
 	})
 
 	divisions := access.NewDivisions(db, audit)

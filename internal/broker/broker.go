@@ -38,9 +38,14 @@ type Options struct {
 	Audit    *access.Log
 	Reads    *access.Reads
 	Outbound *outbound.Guard
-	Tracer   trace.Tracer // of token requests
-	Log      *slog.Logger
-	Version  string // of this program, for the list of replicas
+
+	// Definition finds the definition of a connector by its name. It may return another one for the
+	// same name later; both are complete and never change.
+	Definition func(name string) (*connector.Definition, bool)
+
+	Tracer  trace.Tracer // of token requests
+	Log     *slog.Logger
+	Version string // of this program, for the list of replicas
 }
 
 // Broker keeps credentials and their tokens. Safe for concurrent use.
@@ -280,8 +285,8 @@ func object(name string) string {
 }
 
 // definition returns the connector of a credential.
-func definition(name string) (*connector.Definition, error) {
-	if d, ok := connector.Find(name); ok {
+func (b *Broker) definition(name string) (*connector.Definition, error) {
+	if d, ok := b.Definition(name); ok && !d.Source.Abstract {
 		return d, nil
 	}
 	return nil, invalid("/connector", "%s", thereIsNo("connector", name))

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/grantwaytest"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/broker"
@@ -50,6 +51,10 @@ func newBroker(t *testing.T, s *store.Store) *broker.Broker {
 		Store: s, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: access.NewReads(s, quiet),
 		Outbound: guard,
 		Tracer:   noop.NewTracerProvider().Tracer(""),
+		Definition: func(name string) (*connector.Definition, bool) {
+			d, err := connector.Load(name)
+			return d, err == nil
+		},
 	})
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -126,7 +126,7 @@ func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Creden
 	if c.Connector == "" {
 		c.Connector = grantway.PlainConnector
 	}
-	def, err := definition(c.Connector)
+	def, err := b.definition(c.Connector)
 	if err != nil {
 		return nil, err
 	}

@@ -193,7 +193,11 @@ func (l *lending) release(ctx context.Context) {
 // storeToken shares t with the other replicas and with this one after a restart. A token
 // that cannot be stored is as good as any, so the error ends in the log.
 func (b *Broker) storeToken(ctx context.Context, h *head, l *lending, t *grant.Token) {
-	plain, err := json.Marshal(storedToken{t, string(t.AccessToken)})
+	stored := storedToken{Token: t, Access: string(t.AccessToken), Kept: map[string]string{}}
+	for name, value := range t.Kept {
+		stored.Kept[name] = string(value)
+	}
+	plain, err := json.Marshal(stored)
 	if err == nil {
 		plain, err = b.Sealer.Seal(tokenPlace(l.key), plain)
 	}
@@ -273,7 +277,8 @@ func (b *Broker) databaseBack() {
 // storedToken is the sealed form of a token.
 type storedToken struct {
 	*grant.Token
-	Access string `json:"access_token"`
+	Access string            `json:"access_token"`
+	Kept   map[string]string `json:"kept,omitempty"`
 }
 
 func tokenPlace(row string) seal.Place {
@@ -290,5 +295,11 @@ func (b *Broker) openToken(row string, sealed []byte) (*grant.Token, error) {
 		return nil, fmt.Errorf("stored token: %w", err)
 	}
 	s.AccessToken = grant.Secret(s.Access)
+	for name, value := range s.Kept {
+		if s.Token.Kept == nil {
+			s.Token.Kept = map[string]grant.Secret{}
+		}
+		s.Token.Kept[name] = grant.Secret(value)
+	}
 	return s.Token, nil
 }

@@ -49,6 +49,9 @@ func (b *Broker) Token(ctx context.Context, who access.Caller, ref grantway.Ref)
 		return nil, err
 	}
 	variant, err := variantOf(ref)
+	if err == nil && variant != "" {
+		err = b.takes(h, ref)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +124,30 @@ func variantOf(ref grantway.Ref) (string, error) {
 	}
 	text, err := json.Marshal(grantway.Ref{Scope: scope, Audience: ref.Audience, Resource: ref.Resource})
 	return string(text), err
+}
+
+// takes checks that the connector has what ref overrides.
+func (b *Broker) takes(h *head, ref grantway.Ref) error {
+	def, err := b.definition(h.connector)
+	if err != nil {
+		return err
+	}
+	for _, o := range overridable {
+		if _, ok := def.Input(o.input); o.value(ref) != "" && !ok {
+			return refError("/"+o.member, "the connector "+def.Title+" does not take one for each token")
+		}
+	}
+	return nil
+}
+
+// overridable are the inputs that a Ref overrides.
+var overridable = []struct {
+	input, member string
+	value         func(grantway.Ref) string
+}{
+	{"scopes", "scope", func(r grantway.Ref) string { return r.Scope }},
+	{"audience", "audience", func(r grantway.Ref) string { return r.Audience }},
+	{"resource", "resource", func(r grantway.Ref) string { return r.Resource }},
 }
 
 func refError(pointer, detail string) error {
@@ -236,7 +263,7 @@ func (b *Broker) fetch(ctx context.Context, key cacheKey, want tokencache.Want) 
 	began := time.Now()
 	ctx, span := b.Tracer.Start(ctx, "fetch token", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("credential", h.name)))
 	defer span.End()
-	t, promote, err := b.ask(ctx, h, rec, key.variant, lease.values)
+	t, promote, err := b.ask(ctx, h, rec, key, lease.values)
 	stored := context.WithoutCancel(ctx) // an outcome is of use to others after a stop
 	share := func(f func()) { f() }
 	if lease.holder == "" { // the database may be away still, and nobody should wait for it
@@ -294,13 +321,13 @@ func (b *Broker) recordOf(ctx context.Context, h *head) (*record, error) {
 // ask makes the token request. When the provider refuses the client, secrets in secret
 // stores are read again, and if they are others by now, tried; then the next secret is;
 // promote says that it works.
-func (b *Broker) ask(ctx context.Context, h *head, rec *record, variant string, values connector.Values) (t *grant.Token, promote bool, err error) {
-	t, err = b.askOnce(ctx, h, values)
+func (b *Broker) ask(ctx context.Context, h *head, rec *record, key cacheKey, values connector.Values) (t *grant.Token, promote bool, err error) {
+	t, err = b.askOnce(ctx, h, values, b.before(h, key))
 	if refusesClient(err) && rec.external() {
-		renewed, readErr := b.valuesWithin(ctx, h.id, rec, variant, 0)
+		renewed, readErr := b.valuesWithin(ctx, h.id, rec, key.variant, 0)
 		if readErr == nil && digestOf(renewed) != digestOf(values) {
 			values = renewed
-			t, err = b.askOnce(ctx, h, values)
+			t, err = b.askOnce(ctx, h, values, nil)
 		}
 	}
 	if !refusesClient(err) {
@@ -310,7 +337,7 @@ func (b *Broker) ask(ctx context.Context, h *head, rec *record, variant string, 
 		retry := values
 		retry.Secrets = maps.Clone(values.Secrets)
 		retry.Secrets["client_secret"] = next
-		if t, nextErr := b.askOnce(ctx, h, retry); nextErr == nil {
+		if t, nextErr := b.askOnce(ctx, h, retry, nil); nextErr == nil {
 			return t, true, nil
 		}
 	}
@@ -343,16 +370,29 @@ func (b *Broker) rotated(ctx context.Context, h *head, variant string) bool {
 	return err == nil && digestOf(values) != *refused && h.refused.CompareAndSwap(refused, nil)
 }
 
-func (b *Broker) askOnce(ctx context.Context, h *head, values connector.Values) (*grant.Token, error) {
-	def, err := definition(h.connector)
+func (b *Broker) askOnce(ctx context.Context, h *head, values connector.Values, before *grant.Token) (*grant.Token, error) {
+	def, err := b.definition(h.connector)
 	if err != nil {
 		return nil, err
 	}
-	request, err := def.Compile(values)
+	plan, err := def.Compile(values)
 	if err != nil {
 		return nil, &grant.Error{Stage: grant.StagePrepare, Class: grant.Permanent, Message: err.Error(), Err: err}
 	}
-	return b.provider.Token(ctx, request)
+	return plan.Token(ctx, b.provider, before)
+}
+
+// before is the last token of a key, for a connector that can refresh it; nil for others.
+func (b *Broker) before(h *head, key cacheKey) *grant.Token {
+	if def, err := b.definition(h.connector); err != nil || !def.Refreshes() {
+		return nil
+	}
+	for other, state := range b.cache.All() {
+		if other == key {
+			return state.Token
+		}
+	}
+	return nil
 }
 
 // secretError is a secret that could not be resolved, so no token was asked for.
@@ -420,9 +460,9 @@ func (b *Broker) valuesWithin(ctx context.Context, id string, rec *record, varia
 	if err := json.Unmarshal([]byte(variant), &ref); err != nil {
 		return v, fmt.Errorf("token variant: %w", err)
 	}
-	for key, text := range map[string]string{"scopes": ref.Scope, "audience": ref.Audience, "resource": ref.Resource} {
-		if text != "" {
-			v.Plain[key] = grantway.Text(text)
+	for _, o := range overridable {
+		if text := o.value(ref); text != "" {
+			v.Plain[o.input] = grantway.Text(text)
 		}
 	}
 	return v, nil

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"slices"
@@ -62,7 +63,7 @@ func (b *Broker) Validate(ctx context.Context, who access.Caller, c grantway.Cre
 	}
 	v := &validation{b: b, d: d, report: grantway.Report{At: time.Now().UTC().Truncate(time.Millisecond)}}
 	token, failure := v.run(ctx)
-	v.report.OK = token != nil
+	v.report.OK = !slices.ContainsFunc(v.report.Steps, func(s grantway.Step) bool { return s.Result == stepFailed })
 	if saved {
 		b.validated(ctx, h, token, failure)
 	}
@@ -127,16 +128,64 @@ func (v *validation) run(ctx context.Context) (t *grant.Token, failure error) {
 	if !ok {
 		return nil, nil
 	}
-	request, err := v.d.def.Compile(values)
+	plan, err := v.d.def.Compile(values)
 	if err != nil {
 		v.step("settings", stepFailed, began, err.Error(), "Correct the fields that are named.")
 		return nil, nil
 	}
-	t, failure = v.request(ctx, request, values)
-	if t != nil {
-		v.claims(request, t)
+	if v.d.def.HasToken() {
+		if t, failure = v.request(ctx, plan, values); t == nil {
+			return nil, failure
+		}
+		v.claims(t)
 	}
+	v.verify(ctx, plan, t)
 	return t, failure
+}
+
+// verify makes the harmless request to the API that the connector names.
+func (v *validation) verify(ctx context.Context, plan *connector.Plan, t *grant.Token) {
+	if !v.d.def.HasVerify() {
+		return
+	}
+	began := time.Now()
+	req, err := plan.Request(ctx, "verify", nil, t)
+	if err != nil {
+		v.step("verify", stepFailed, began, err.Error(), "")
+		return
+	}
+	answer, err := v.b.provider.Exchange(ctx, &grant.Exchange{Request: req, Certificate: plan.Certificate(), Secrets: sentSecrets(req, t)})
+	if err == nil {
+		err = plan.Verify(answer)
+	}
+	if err != nil {
+		step := v.step("verify", stepFailed, began, "The API did not accept a request: "+strings.TrimPrefix(err.Error(), "token request: ")+".",
+			"The credential gets a token, but the API refuses it. Check what the client may do at the provider.")
+		var failed *grant.Error
+		if errors.As(err, &failed) {
+			step.Code, step.HTTPCode = failed.Code, failed.Status
+		}
+		return
+	}
+	v.step("verify", stepOK, began, fmt.Sprintf("%s %s answered %d.", req.Method, req.URL.Path, answer.Status), "")
+}
+
+// sentSecrets is what must not be repeated of an authorized request: whatever the connector
+// put into it.
+func sentSecrets(req *http.Request, t *grant.Token) []string {
+	var secrets []string
+	if t != nil {
+		secrets = append(secrets, string(t.AccessToken))
+	}
+	for name, values := range req.Header {
+		if !slices.Contains([]string{"Accept", "Content-Type", "User-Agent"}, name) {
+			secrets = append(secrets, values...)
+		}
+	}
+	for _, values := range req.URL.Query() {
+		secrets = append(secrets, values...)
+	}
+	return secrets
 }
 
 func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
@@ -187,7 +236,7 @@ func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 }
 
 // request asks for a token over fresh connections, so that name resolution and TLS are seen.
-func (v *validation) request(ctx context.Context, request *grant.Request, values connector.Values) (*grant.Token, error) {
+func (v *validation) request(ctx context.Context, plan *connector.Plan, values connector.Values) (*grant.Token, error) {
 	transport := v.b.Outbound.Transport().Clone()
 	transport.DisableKeepAlives = true
 	provider := &grant.Client{Transport: transport, Timeout: providerTimeout}
@@ -195,20 +244,20 @@ func (v *validation) request(ctx context.Context, request *grant.Request, values
 
 	began := time.Now()
 	var noted marks
-	t, err := provider.Token(httptrace.WithClientTrace(ctx, noted.trace()), request)
+	t, err := plan.Token(httptrace.WithClientTrace(ctx, noted.trace()), provider, nil)
 	at := noted.snapshot()
 	var failed *grant.Error
 	if err != nil && !errors.As(err, &failed) {
 		failed = &grant.Error{Stage: grant.StageRequest, Class: grant.Temporary, Message: err.Error(), Err: err}
 	}
-	v.connection(request, began, at, failed)
+	v.connection(ctx, plan, began, at, failed)
 	if failed == nil {
-		v.accepted(request, t, cmp.Or(at.answered, began))
+		v.accepted(plan.OAuth2(), t, cmp.Or(at.answered, began))
 		return t, nil
 	}
 	text, advice := failed.Error(), hint(failed, values.Secrets)
 	if failed.Code == "invalid_client" {
-		advice = cmp.Or(v.otherEncoding(ctx, provider, request), advice)
+		advice = cmp.Or(v.otherEncoding(ctx, provider, plan.OAuth2()), advice)
 	}
 	step := v.step(string(failed.Stage), stepFailed, at.since(failed.Stage, began), text, advice)
 	step.Code, step.HTTPCode = failed.Code, failed.Status
@@ -216,13 +265,18 @@ func (v *validation) request(ctx context.Context, request *grant.Request, values
 }
 
 // connection reports the steps before the answer, up to the one that failed.
-func (v *validation) connection(request *grant.Request, began time.Time, at *passed, failed *grant.Error) {
+func (v *validation) connection(ctx context.Context, plan *connector.Plan, began time.Time, at *passed, failed *grant.Error) {
 	reached := func(stage grant.Stage) bool {
 		order := []grant.Stage{grant.StagePrepare, grant.StageAddress, grant.StageTLS, grant.StageRequest, grant.StageResponse}
 		return failed == nil || slices.Index(order, failed.Stage) > slices.Index(order, stage)
 	}
-	u, err := url.Parse(request.TokenURL)
-	if err != nil || !reached(grant.StageAddress) {
+	requests, err := plan.Preview(ctx)
+	if err != nil || len(requests) == 0 || !reached(grant.StageAddress) {
+		return
+	}
+	request := requests[len(requests)-1]
+	u, err := url.Parse(request.URL)
+	if err != nil {
 		return
 	}
 	add := func(name, message string, from, to time.Time) {
@@ -236,11 +290,17 @@ func (v *validation) connection(request *grant.Request, began time.Time, at *pas
 		add("tls", at.describeTLS(), at.connected, at.secured)
 	}
 	if reached(grant.StageRequest) {
-		add("request", fmt.Sprintf("POST %s, authenticated by %s.", u.Path, request.Auth.Method()), cmp.Or(at.secured, at.connected), at.answered)
+		message := fmt.Sprintf("%s %s.", request.Method, u.Path)
+		if r := plan.OAuth2(); r != nil {
+			message = fmt.Sprintf("POST %s, authenticated by %s.", u.Path, r.Auth.Method())
+		} else if len(requests) > 1 {
+			message = fmt.Sprintf("%d requests, the last one %s %s.", len(requests), request.Method, u.Path)
+		}
+		add("request", message, cmp.Or(at.secured, at.connected), at.answered)
 	}
 }
 
-// accepted reports a token.
+// accepted reports a token. request is nil if it was not one of RFC 6749.
 func (v *validation) accepted(request *grant.Request, t *grant.Token, began time.Time) {
 	result, advice := stepOK, []string(nil)
 	warn := func(text string) { result, advice = stepWarning, append(advice, text) }
@@ -254,7 +314,8 @@ func (v *validation) accepted(request *grant.Request, t *grant.Token, began time
 	if t.Scope != "" {
 		message += ", scope " + t.Scope
 	}
-	if missing := grant.MissingScopes(request.Scope, t); missing != nil {
+	if request == nil { // no scope was asked for in a way that is known here
+	} else if missing := grant.MissingScopes(request.Scope, t); missing != nil {
 		warn("Not granted: " + strings.Join(missing, " ") + ". Allow the scope for this client at the provider.")
 	}
 	v.step("response", result, began, message+".", strings.Join(advice, " "))
@@ -263,7 +324,7 @@ func (v *validation) accepted(request *grant.Request, t *grant.Token, began time
 // shownClaims are the claims of an access token that help people; others may be personal.
 var shownClaims = []string{"iss", "sub", "aud", "azp", "appid", "client_id", "scope", "scp", "roles", "tid", "iat", "nbf", "exp", "cnf"}
 
-func (v *validation) claims(request *grant.Request, t *grant.Token) {
+func (v *validation) claims(t *grant.Token) {
 	began := time.Now()
 	claims := t.Claims()
 	if claims == nil {
@@ -285,6 +346,9 @@ func (v *validation) claims(request *grant.Request, t *grant.Token) {
 // otherEncoding tries the other way to write a Basic header. Only here, where somebody is
 // watching, is the provider asked twice.
 func (v *validation) otherEncoding(ctx context.Context, provider *grant.Client, request *grant.Request) string {
+	if request == nil {
+		return ""
+	}
 	basic, ok := request.Auth.(grant.Basic)
 	if !ok || (url.QueryEscape(string(basic.Secret)) == string(basic.Secret) && url.QueryEscape(request.ClientID) == request.ClientID) {
 		return ""

@@ -29,7 +29,7 @@ type detailPage struct {
 	SeesUses bool
 	Events   []grantway.Event
 
-	Preview      *broker.Preview
+	Preview      *connector.Preview
 	PreviewError string
 	Snippets     []snippet
 	Report       *grantway.Report
@@ -102,7 +102,7 @@ func (c *Console) newDetailPage(r *request) (*detailPage, error) {
 	if p.Status, err = c.Broker.Status(ctx, r.who, saved.ID); err != nil {
 		return nil, err
 	}
-	def, ok := connector.Find(saved.Connector)
+	def, ok := c.Broker.Definition(saved.Connector)
 	if !ok {
 		return nil, grantway.Errorf(grantway.Conflict, "this hub does not know the connector %q of the credential", saved.Connector)
 	}

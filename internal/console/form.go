@@ -116,8 +116,8 @@ func (c *Console) newForm(r *request, def *connector.Definition) (*formPage, err
 	return p, err
 }
 
-func definition() (*connector.Definition, error) {
-	def, ok := connector.Find(grantway.PlainConnector)
+func (c *Console) definition() (*connector.Definition, error) {
+	def, ok := c.Broker.Definition(grantway.PlainConnector)
 	if !ok {
 		return nil, errors.New("the connector of plain credentials is missing")
 	}
@@ -125,7 +125,7 @@ func definition() (*connector.Definition, error) {
 }
 
 func (c *Console) addCredentialPage(r *request) (answer, error) {
-	def, ok := connector.Find(cmp.Or(r.FormValue("type"), grantway.PlainConnector))
+	def, ok := c.Broker.Definition(cmp.Or(r.FormValue("type"), grantway.PlainConnector))
 	if !ok {
 		return answer{}, grantway.Errorf(grantway.NotFound, "there is no type of credentials %q", r.FormValue("type"))
 	}
@@ -162,7 +162,7 @@ func (c *Console) editForm(r *request, id string) (*formPage, grantway.Credentia
 	if err != nil {
 		return nil, saved, err
 	}
-	def, ok := connector.Find(saved.Connector)
+	def, ok := c.Broker.Definition(saved.Connector)
 	if !ok {
 		return nil, saved, grantway.Errorf(grantway.Conflict, "this hub does not know the connector %q of the credential", saved.Connector)
 	}
@@ -185,7 +185,7 @@ func (c *Console) posted(r *request) (*formPage, grantway.Credential, error) {
 		p, saved, err = c.editForm(r, id)
 	} else {
 		var def *connector.Definition
-		if def, err = definition(); err == nil {
+		if def, err = c.definition(); err == nil {
 			p, err = c.newForm(r, def)
 		}
 	}

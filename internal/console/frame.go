@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/grantway/grantway"
-	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/internal/access"
 )
 
@@ -154,7 +153,7 @@ func (c *Console) parse() (map[string]*template.Template, error) {
 		"step": func(name string) string {
 			return strings.TrimSuffix(sentence(strings.Replace(name, "tls", "TLS", 1)), ".")
 		},
-		"type": connectorTitle,
+		"type": c.connectorTitle,
 		"has":  slices.Contains[[]string],
 		"sessions": func(list []grantway.Session, current, action string) sessionList {
 			return sessionList{list, current, action}
@@ -259,8 +258,8 @@ func describeHealth(h grantway.Health) shownHealth {
 }
 
 // connectorTitle is the type of a credential as people read it.
-func connectorTitle(name string) string {
-	if def, ok := connector.Find(name); ok {
+func (c *Console) connectorTitle(name string) string {
+	if def, ok := c.Broker.Definition(name); ok {
 		return def.Title
 	}
 	return name
