@@ -59,7 +59,7 @@ type (
 		extract []extraction
 	}
 	locator struct {
-		path           *template
+		path, value    *template
 		header, cookie string
 		match          *regexp.Regexp
 		optional       bool
@@ -75,7 +75,7 @@ type (
 	}
 	tokenRule struct {
 		locator
-		value, typ                      *template
+		typ                             *template
 		expires                         *Expiry
 		expiresAt                       locator
 		zone                            *time.Location
@@ -177,6 +177,9 @@ func merge(parent, child *Source) Source {
 		mergeFields(&o, child.OAuth2)
 		m.OAuth2 = &o
 	}
+	if m.OAuth2 != nil && parent.OAuth2 != nil && child.Drop != nil {
+		m.OAuth2 = without(m.OAuth2, child.OAuth2, child.Drop)
+	}
 	inherit(&m.Vars, parent.Vars)
 	inherit(&m.Signers, parent.Signers)
 	inherit(&m.Categories, parent.Categories)
@@ -191,6 +194,23 @@ func merge(parent, child *Source) Source {
 	inheritPointer(&m.Verify, parent.Verify)
 	inheritPointer(&m.Hints, parent.Hints)
 	return m
+}
+
+// without is o without the inherited fields that use a dropped input.
+func without(o, own *OAuth2, dropped []string) *OAuth2 {
+	out := *o
+	v := reflect.ValueOf(&out).Elem()
+	for i := range v.NumField() {
+		f := v.Field(i)
+		if f.Kind() != reflect.String || own != nil && !reflect.ValueOf(own).Elem().Field(i).IsZero() {
+			continue
+		}
+		t, err := parseTemplate(f.String())
+		if err == nil && slices.ContainsFunc(t.names, func(name string) bool { return slices.Contains(dropped, name) }) {
+			f.SetString("")
+		}
+	}
+	return &out
 }
 
 // renumber makes the places of the inputs those of the merged list.
@@ -542,15 +562,15 @@ func (c *compiler) regexp(path, text string) *regexp.Regexp {
 
 func (c *compiler) locator(path string, l Locator) locator {
 	set := 0
-	for _, text := range []string{l.Path, l.Header, l.Cookie} {
+	for _, text := range []string{l.Path, l.Header, l.Cookie, l.Value} {
 		if text != "" {
 			set++
 		}
 	}
 	if set != 1 {
-		c.problem(path, "", "must have one of path, header and cookie")
+		c.problem(path, "", "must have one of path, header, cookie and value")
 	}
-	return locator{c.text(join(path, "path"), l.Path), l.Header, l.Cookie, c.regexp(join(path, "match"), l.Match), l.Optional}
+	return locator{c.text(join(path, "path"), l.Path), c.text(join(path, "value"), l.Value), l.Header, l.Cookie, c.regexp(join(path, "match"), l.Match), l.Optional}
 }
 
 func (c *compiler) extract(path string, e Extract) []extraction {
@@ -707,7 +727,8 @@ func (c *compiler) token() {
 		t.Path = "access_token"
 	}
 	out.locator = locator{path: c.text("token.path", t.Path), header: t.Header, cookie: t.Cookie, match: c.regexp("token.match", t.Match)}
-	out.value, out.typ = c.text("token.value", t.Value), c.positioned("token.type", t.Type, inHeader)
+	out.value = c.text("token.value", t.Value)
+	out.typ = c.positioned("token.type", t.Type, inHeader)
 	if e := t.Expires; e != nil {
 		out.expiresAt = c.locator("token.expires", Locator{Path: e.Path, Header: e.Header})
 		out.expiresAt.optional = true

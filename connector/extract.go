@@ -299,6 +299,9 @@ func (l *locator) get(r *reply, s *scope) (string, error) {
 
 func (l *locator) raw(r *reply, s *scope) (text, what string, err error) {
 	switch {
+	case l.value != nil:
+		text, err = l.value.eval(s)
+		return text, "the value", err
 	case l.header != "":
 		text, what = r.Header.Get(l.header), "the header "+l.header
 		if text == "" {

@@ -175,6 +175,7 @@ type Locator struct {
 	Path     string `json:"path,omitempty" doc:"Names and array indexes with dots between: data.0.token. In XML the local names of elements, with @ before an attribute. $ is the whole body. May be a template."`
 	Header   string `json:"header,omitempty" doc:"Name of a header."`
 	Cookie   string `json:"cookie,omitempty" doc:"Name of a cookie that is set."`
+	Value    string `json:"value,omitempty" doc:"A template of variables, such as what an earlier step extracted."`
 	Match    string `json:"match,omitempty" doc:"Regular expression; its first group, else all it matches, is the value."`
 	Optional bool   `json:"optional,omitempty" doc:"It may be missing, and is empty then."`
 }

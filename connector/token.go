@@ -257,17 +257,13 @@ func (p *Plan) made(s *scope) (*grant.Token, error) {
 // extracted is a token that stands where the definition says.
 func (p *Plan) extracted(r *reply, request *grant.Request, s *scope) (*grant.Token, error) {
 	rule := p.def.token
-	text, err := "", error(nil)
+	var text string
+	var err error
 	from := rule.locator
 	if rule.plain {
 		from = locator{path: &template{parts: []part{{literal: "access_token"}}}}
 	}
-	if rule.value != nil {
-		text, err = rule.value.eval(s)
-	} else {
-		text, err = from.get(r, s)
-	}
-	if err != nil {
+	if text, err = from.get(r, s); err != nil {
 		return nil, err
 	}
 	if text == "" || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' }) {
