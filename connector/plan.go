@@ -325,7 +325,7 @@ func (p *Plan) request(ctx context.Context, r *request, s *scope, t *grant.Token
 	if err != nil {
 		return nil, requestError(err)
 	}
-	if base != nil && !p.Allows(req.URL, base) {
+	if !p.Allows(req.URL, base) {
 		return nil, requestError(fmt.Errorf("the host %s is none that the connector allows", req.URL.Host))
 	}
 	return req, p.Apply(req, t)
