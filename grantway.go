@@ -286,7 +286,7 @@ type Status struct {
 	// TokenExpiresAt is the expiry of the token with the credential's own scope; zero when there is none.
 	TokenExpiresAt   time.Time `json:"token_expires_at,omitzero"`
 	TokenFingerprint string    `json:"token_fingerprint,omitempty"`
-	ExpirySource     string    `json:"expiry_source,omitempty"` // response, jwt or default
+	ExpirySource     string    `json:"expiry_source,omitempty"` // response, jwt, connector or default
 
 	SecretExpiresAt time.Time `json:"secret_expires_at,omitzero"`
 	Warnings        []string  `json:"warnings,omitempty"` // such as a secret that expires soon

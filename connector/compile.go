@@ -539,14 +539,6 @@ func (c *compiler) computed(path string, list Pairs) []pair {
 	return out
 }
 
-func varNames(list []pair) []string {
-	var names []string
-	for _, p := range list {
-		names = append(names, p.name)
-	}
-	return names
-}
-
 func (c *compiler) basic(path string, b *Basic) *basic {
 	if b == nil {
 		return nil
@@ -836,8 +828,42 @@ func (c *compiler) apply() {
 			}
 		}
 	}
+	c.def.appliesSecrets = c.appliesSecrets(a)
 	out.content = out.content || out.body != nil || out.sign != nil && out.sign.wsse == nil
 	c.def.apply = out
+}
+
+// appliesSecrets looks for secret inputs in everything that apply uses; a client certificate needs its key.
+func (c *compiler) appliesSecrets(a *Apply) bool {
+	secret := c.secretNames()
+	secret["token"] = false
+	for _, s := range c.Signers {
+		secret[s.Name] = true
+	}
+	found := c.Certificate != nil
+	check := func(t *template) {
+		for _, name := range namesOf(t) {
+			first, _, _ := strings.Cut(name, ".")
+			found = found || secret[first]
+		}
+	}
+	parse := func(texts ...string) {
+		for _, text := range texts {
+			if t, err := parseTemplate(text); err == nil {
+				check(t)
+			}
+		}
+	}
+	parse(a.BaseURL)
+	for _, list := range []Pairs{a.Headers, a.Query, a.Cookies, a.Body, a.Vars} {
+		for _, p := range list {
+			parse(p.Value)
+		}
+	}
+	if a.Basic != nil {
+		parse(a.Basic.Username, a.Basic.Password)
+	}
+	return found || a.Sign != nil
 }
 
 func (c *compiler) detect() {

@@ -50,6 +50,7 @@ type Definition struct {
 	detect                      detect
 	verify                      *endpoint
 	endpoints                   []*endpoint
+	appliesSecrets              bool
 }
 
 // HasToken tells whether there is a token to ask for or to make. Without one, requests are

@@ -226,7 +226,7 @@ endpoints:
 			rt.Fatal(err)
 		}
 		s := &sender{body: tokenAnswer}
-		token, err := p.Token(t.Context(), s, nil)
+		_, err = p.Token(t.Context(), s, nil)
 		if err == nil {
 			u := s.request.URL
 			if segments := strings.Split(u.EscapedPath(), "/"); u.Host != "api.example.com" || len(segments) != 4 || segments[1] != "a" || segments[3] != "b" || u.Path != "/a/"+value+"/b" {
@@ -245,7 +245,7 @@ endpoints:
 		} else if strings.Contains(err.Error(), canary) {
 			rt.Fatal(err)
 		}
-		token = &grant.Token{AccessToken: "t0ken", Type: "Bearer"}
+		token := &grant.Token{AccessToken: "t0ken", Type: "Bearer"}
 		for _, name := range []string{"json", "xml", "graphql", "raw", "multipart"} {
 			req, err := p.Request(t.Context(), name, nil, token)
 			if err != nil {

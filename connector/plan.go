@@ -23,6 +23,7 @@ import (
 // concurrent use.
 type Plan struct {
 	def         *Definition
+	source      *Definition // what Compile was called on
 	values      map[string]any
 	secret      map[string]bool
 	parameters  map[string][]grantway.Param
@@ -46,8 +47,27 @@ func wallClock() *clock {
 // are wrong: of the secrets, which Check could not see, among others.
 func (d *Definition) Compile(v Values) (*Plan, error) { return d.compile(v, wallClock()) }
 
+// CompileApply is Compile for who has the token already: the plan authorizes requests and
+// cannot ask for tokens. It needs no secrets, unless the definition AppliesSecrets.
+func (d *Definition) CompileApply(v Values) (*Plan, error) {
+	only := *d
+	only.steps = nil
+	p, err := only.compile(v, wallClock())
+	if err != nil {
+		return nil, err
+	}
+	p.source = d
+	return p, nil
+}
+
+// Made tells whether p was made of d, and not of another definition or another version of it.
+func (p *Plan) Made(d *Definition) bool { return p.source == d }
+
+// AppliesSecrets tells whether secret inputs are sent with, or sign, requests to the API.
+func (d *Definition) AppliesSecrets() bool { return d.appliesSecrets }
+
 func (d *Definition) compile(v Values, c *clock) (*Plan, error) {
-	p := &Plan{def: d, values: make(map[string]any, len(d.Inputs)), secret: map[string]bool{}, clock: c}
+	p := &Plan{def: d, source: d, values: make(map[string]any, len(d.Inputs)), secret: map[string]bool{}, clock: c}
 	for _, in := range d.Inputs {
 		switch value := v.Plain[in.Key]; in.Type {
 		case SecretText:
@@ -94,9 +114,6 @@ func (d *Definition) compile(v Values, c *clock) (*Plan, error) {
 }
 
 func (p *Plan) params(key string) []grantway.Param { return p.parameters[key] }
-
-// Definition is what p was made of.
-func (p *Plan) Definition() *Definition { return p.def }
 
 // OAuth2 is the token request, if it is a single one of RFC 6749 that is always the same; nil otherwise.
 func (p *Plan) OAuth2() *grant.Request {

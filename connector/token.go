@@ -249,7 +249,7 @@ func (p *Plan) made(s *scope) (*grant.Token, error) {
 	}
 	t.Type = grant.TokenType(t.Type)
 	if rule.lifetime > 0 {
-		return t, r.ExpireIn(t, rule.lifetime.Seconds(), "the definition", "default")
+		return t, r.ExpireIn(t, rule.lifetime.Seconds(), "the connector", "connector")
 	}
 	return t, r.Expire(t, func(string) string { return "" }, rule.standard)
 }
@@ -314,7 +314,7 @@ func notTokenType(c rune) bool { return c <= ' ' || c > '~' || c == ',' || c == 
 func (p *Plan) expire(t *grant.Token, r *reply, member func(string) string, s *scope) error {
 	rule := p.def.token
 	if rule.lifetime > 0 {
-		return r.ExpireIn(t, rule.lifetime.Seconds(), "the definition", "default")
+		return r.ExpireIn(t, rule.lifetime.Seconds(), "the connector", "connector")
 	}
 	standard := rule.standard
 	if rule.expires == nil {

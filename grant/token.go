@@ -30,7 +30,7 @@ type Token struct {
 	ExpiresAt time.Time `json:"expires_at"`
 
 	// ExpirySource tells where ExpiresAt comes from: "response", "jwt" (the exp claim of
-	// the access token) or "default" (the reply did not say).
+	// the access token), "connector" (package connector knows) or "default" (nobody said).
 	ExpirySource string `json:"expiry_source"`
 
 	// Kept is more of what the answer said and requests to the API need, such as the address

@@ -58,8 +58,7 @@ func load(file string) (*connector.Definition, checked) {
 		result.Problems = connector.Problems{{Message: err.Error()}}
 		return nil, result
 	}
-	var find func(name string) (*connector.Definition, bool)
-	find = func(name string) (*connector.Definition, bool) {
+	find := func(name string) (*connector.Definition, bool) {
 		beside := filepath.Join(filepath.Dir(file), filepath.Base(name)+".yaml")
 		if text, err := os.ReadFile(beside); err == nil && filepath.Clean(beside) != filepath.Clean(file) {
 			d, err := connector.Parse(text, func(string) (*connector.Definition, bool) { return nil, false })

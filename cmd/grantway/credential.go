@@ -295,7 +295,7 @@ degraded (the last token request failed, a valid token is still served) or faili
 func statusFacts(p *page, name string, s grantway.Status) {
 	expires := when(s.TokenExpiresAt)
 	if expires != "" && s.ExpirySource != "" {
-		expires += ", by " + map[string]string{"response": "the provider's answer", "jwt": "the token's exp claim", "default": "default: the provider did not say"}[s.ExpirySource]
+		expires += ", by " + map[string]string{"response": "the provider's answer", "jwt": "the token's exp claim", "connector": "what the connector knows", "default": "default: the provider did not say"}[s.ExpirySource]
 	}
 	p.facts("Credential", name, "Health", health(s), "Last success", when(s.LastSuccess), "Last error", failureText(s.LastError))
 	if s.LastError != nil {

@@ -27,6 +27,15 @@ import (
 // newBroker makes a Broker by hand, for what a hub does not offer at its front yet.
 func newBroker(t *testing.T, s *store.Store) *broker.Broker {
 	t.Helper()
+	return newBrokerWith(t, s, func(name string) (*connector.Definition, bool) {
+		d, err := connector.Load(name)
+		return d, err == nil
+	})
+}
+
+// newBrokerWith is newBroker with definitions of the test's own.
+func newBrokerWith(t *testing.T, s *store.Store, find func(string) (*connector.Definition, bool)) *broker.Broker {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")
 	if err := seal.GenerateKeyFile(path); err != nil {
 		t.Fatal(err)
@@ -49,12 +58,9 @@ func newBroker(t *testing.T, s *store.Store) *broker.Broker {
 	}
 	b := broker.New(broker.Options{
 		Store: s, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: access.NewReads(s, quiet),
-		Outbound: guard,
-		Tracer:   noop.NewTracerProvider().Tracer(""),
-		Definition: func(name string) (*connector.Definition, bool) {
-			d, err := connector.Load(name)
-			return d, err == nil
-		},
+		Outbound:   guard,
+		Tracer:     noop.NewTracerProvider().Tracer(""),
+		Definition: find,
 	})
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)

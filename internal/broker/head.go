@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/internal/store"
 )
 
@@ -24,6 +25,7 @@ type head struct {
 
 	record     atomic.Pointer[record]
 	unresolved atomic.Bool                       // a secret could not be had, and that was noted
+	plan       atomic.Pointer[connector.Plan]    // what authorizes requests, when it can be kept
 	refused    atomic.Pointer[[sha256.Size]byte] // digest of the secrets that the provider refused last
 
 	usage *usage // the same for every version of a credential
