@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/grantway/grantway/grant"
@@ -117,40 +118,50 @@ func setBody(req *http.Request, content []byte) {
 	req.ContentLength = int64(len(content))
 }
 
-// apply goes from what is signed to what signs it: body, query, then variables, headers, signature.
+// apply goes from what is signed to what signs it: fields of the body, the query, headers, the
+// signature. The variable request is the request as far as it is made, so that a
+// signature can stand after what it signs.
 func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 	a := p.def.apply
-	body, err := evalPairs(a.body, s)
-	if err != nil {
-		return err
+	describe := func() {
+		v := view{req.Method, req.URL, req.Host, req.Header, content}
+		s.set("request", v.members(a.uses), false)
 	}
-	if len(body) > 0 {
-		if content, err = addFields(req, content, body); err != nil {
+	describe()
+	s.compute(a.vars)
+	for _, f := range a.body {
+		v, there, err := f.json(s)
+		if err != nil {
 			return err
 		}
+		if !there {
+			continue
+		}
+		if content, err = addField(req, content, f.name, v); err != nil {
+			return err
+		}
+		describe()
 	}
-	if a.request {
-		describe(s, req, content)
-	}
-	s.compute(a.vars)
-	query, err := evalPairs(a.query, s)
-	if err != nil {
-		return err
-	}
-	if len(query) > 0 {
+	base := req.URL.RawQuery
+	_, err := evalPairs(a.query, s, func(done []evaluated) {
 		u := *req.URL
-		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+encodePairs(query), "&")
+		u.RawQuery = strings.TrimPrefix(base+"&"+encodePairs(done), "&")
 		req.URL = &u
-	}
-	headers, err := evalPairs(a.headers, s)
+		describe()
+	})
 	if err != nil {
 		return err
 	}
-	for _, h := range headers {
-		req.Header.Del(h.name)
-	}
-	for _, h := range headers {
-		req.Header.Add(h.name, h.value)
+	_, err = evalPairs(a.headers, s, func(done []evaluated) {
+		one := done[len(done)-1]
+		if !slices.ContainsFunc(done[:len(done)-1], func(h evaluated) bool { return strings.EqualFold(h.name, one.name) }) {
+			req.Header.Del(one.name)
+		}
+		req.Header.Add(one.name, one.value)
+		describe()
+	})
+	if err != nil {
+		return err
 	}
 	if a.basic != nil {
 		text, err := a.basic.header(s)
@@ -159,7 +170,7 @@ func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 		}
 		req.Header.Set("Authorization", text)
 	}
-	cookies, err := evalPairs(a.cookies, s)
+	cookies, err := evalPairs(a.cookies, s, nil)
 	if err != nil {
 		return err
 	}
@@ -176,50 +187,66 @@ func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 	return nil
 }
 
-// describe sets the variables of the request.
-func describe(s *scope, req *http.Request, content []byte) {
-	host := req.Host
-	if host == "" {
-		host = req.URL.Host
-	}
-	path := req.URL.EscapedPath()
-	if path == "" {
-		path = "/"
-	}
-	s.set("request", map[string]any{
-		"method": req.Method, "url": req.URL.String(), "host": host, "path": path, "query": req.URL.RawQuery,
-		"content_type": req.Header.Get("Content-Type"), "body": string(content),
-	}, false)
-}
-
-// addFields adds fields to a form or to a JSON object.
-func addFields(req *http.Request, content []byte, fields []evaluated) ([]byte, error) {
+// addField puts a field into a JSON object, in which dots of its name lead inside, or adds it
+// to a form.
+func addField(req *http.Request, content []byte, name string, value any) ([]byte, error) {
 	media, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
 	switch {
 	case strings.HasSuffix(media, "json"):
-		o := map[string]json.RawMessage{}
-		if len(bytes.TrimSpace(content)) > 0 && (json.Unmarshal(content, &o) != nil || o == nil) {
-			return nil, errors.New("the body is not a JSON object, and the connector adds a field to it")
-		}
-		for _, f := range fields {
-			text, err := marshal(f.value)
-			if err != nil {
-				return nil, err
+		var body any = map[string]any{}
+		if len(bytes.TrimSpace(content)) > 0 {
+			d := json.NewDecoder(bytes.NewReader(content))
+			d.UseNumber()
+			if d.Decode(&body) != nil {
+				return nil, errors.New("the body is not JSON, and the connector adds a field to it")
 			}
-			o[f.name] = text
 		}
-		var err error
-		if content, err = marshal(o); err != nil {
+		body, err := put(body, strings.Split(name, "."), value)
+		if err != nil {
+			return nil, fmt.Errorf("the connector cannot add %s to the body: %w", name, err)
+		}
+		if content, err = marshal(body); err != nil {
 			return nil, err
 		}
 	case media == formType, media == "" && len(content) == 0 && (req.Method == http.MethodPost || req.Method == http.MethodPut):
-		content = []byte(strings.TrimPrefix(string(content)+"&"+encodePairs(fields), "&"))
+		text, err := textOf(value)
+		if err != nil {
+			return nil, err
+		}
+		content = []byte(strings.TrimPrefix(string(content)+"&"+encodePairs([]evaluated{{name, text}}), "&"))
 		req.Header.Set("Content-Type", formType)
 	default:
 		return nil, errors.New("the body is neither a form nor JSON, and the connector adds a field to it")
 	}
 	setBody(req, content)
 	return content, nil
+}
+
+// put returns v with value at path: names of members, which are made where they are missing,
+// and indexes of lists, of which the one after the last adds an item.
+func put(v any, path []string, value any) (any, error) {
+	if len(path) == 0 {
+		return value, nil
+	}
+	var err error
+	switch v := v.(type) {
+	case nil:
+		return put(map[string]any{}, path, value)
+	case map[string]any:
+		v[path[0]], err = put(v[path[0]], path[1:], value)
+		return v, err
+	case []any:
+		i, wrong := strconv.Atoi(path[0])
+		if wrong != nil || i < 0 || i > len(v) {
+			return nil, fmt.Errorf("a list of %d has no %s", len(v), path[0])
+		}
+		if i == len(v) {
+			v = append(v, nil)
+		}
+		v[i], err = put(v[i], path[1:], value)
+		return v, err
+	}
+	return nil, fmt.Errorf("%s would be inside of a single value", path[0])
 }
 
 // Refused tells whether an answer of the API says that the token is no longer good. It may

@@ -52,6 +52,7 @@ type (
 		accept                  []int
 		response                Format
 		extract                 []extraction
+		uses                    []string // members of the variable request
 	}
 	step struct {
 		name    string
@@ -94,9 +95,9 @@ type (
 		vars                    []pair
 		hosts                   []string
 		redirects               string
-		bearer                  bool // Authorization with the token, nothing else
-		request                 bool // uses variables of the request
-		content                 bool // uses its body
+		uses                    []string // members of the variable request
+		bearer                  bool     // Authorization with the token, nothing else
+		content                 bool     // needs the body
 	}
 	endpoint struct {
 		Endpoint
@@ -617,7 +618,11 @@ func (c *compiler) request(path string, r *Request, relative bool) *request {
 	if !slices.Contains([]Format{"", JSONFormat, XMLFormat, FormFormat, TextFormat}, r.Response) {
 		c.problem(join(path, "response"), "", "must be json, xml, form or text")
 	}
-	c.with(nil, func() {
+	var own []string // variables that only this request has
+	if !relative {
+		own = []string{"request"}
+	}
+	c.with(own, func() {
 		out.vars = c.computed(join(path, "vars"), r.Vars)
 		out.url = c.url(join(path, "url"), r.URL)
 		if at := join(path, "url"); out.url == nil {
@@ -636,6 +641,11 @@ func (c *compiler) request(path string, r *Request, relative bool) *request {
 		out.body = c.content(join(path, "body"), r.Body, r.Headers, r.KeepEmpty)
 		out.sign = c.signing(join(path, "sign"), r.Sign)
 	})
+	var inBody []pair
+	if out.body != nil {
+		out.body.each(func(t *template) { inBody = append(inBody, pair{value: t}) })
+	}
+	out.uses = requestUses(out.vars, out.query, out.headers, out.cookies, inBody)
 	out.extract = c.extract(join(path, "extract"), r.Extract)
 	return out
 }
@@ -820,16 +830,9 @@ func (c *compiler) apply() {
 		out.sign = c.signing("apply.sign", a.Sign)
 	})
 	out.bearer = a.Headers == nil && a.Query == nil && a.Cookies == nil && a.Body == nil && a.Basic == nil && a.Sign == nil
-	for _, list := range [][]pair{out.vars, out.headers, out.query, out.cookies, out.body} {
-		for _, p := range list {
-			for _, name := range namesOf(p.value) {
-				out.request = out.request || name == "request" || strings.HasPrefix(name, "request.")
-				out.content = out.content || name == "request" || name == "request.body"
-			}
-		}
-	}
+	out.uses = requestUses(out.vars, out.headers, out.query, out.cookies, out.body)
+	out.content = out.body != nil || out.sign != nil && out.sign.wsse == nil || slices.Contains(out.uses, "body") || slices.Contains(out.uses, "params")
 	c.def.appliesSecrets = c.appliesSecrets(a)
-	out.content = out.content || out.body != nil || out.sign != nil && out.sign.wsse == nil
 	c.def.apply = out
 }
 

@@ -68,7 +68,7 @@ func (p *Plan) grantRequest(o *oauth2Step, s *scope) (*grant.Request, error) {
 		list []pair
 		add  func(name, value string)
 	}{{o.form, r.Form.Add}, {o.query, r.Query.Add}, {o.headers, r.Header.Add}} {
-		list, err := evalPairs(more.list, s)
+		list, err := evalPairs(more.list, s, nil)
 		if err != nil {
 			return nil, fieldError("", err)
 		}

@@ -109,20 +109,22 @@ func (g *signing) sign(req *http.Request, body []byte, s *scope) error {
 }
 
 // signWSSE sets X-WSSE: a UsernameToken whose digest is Base64(SHA-1(nonce + created + password)).
+// The header has the nonce in base64. With digest hex the SHA-1 is in hexadecimal digits before
+// base64, and the nonce stands in the header as it is.
 func signWSSE(req *http.Request, v map[string]string, digest string, c *clock) error {
 	random := c.random()
-	nonce := hex.EncodeToString(random[:])
-	created := c.now().UTC().Format(time.RFC3339)
-	sum := sha1.Sum([]byte(nonce + created + v["password"]))
+	digits := hex.EncodeToString(random[:])
+	nonce, created := base64.StdEncoding.EncodeToString([]byte(digits)), c.now().UTC().Format(time.RFC3339)
+	sum := sha1.Sum([]byte(digits + created + v["password"]))
 	proof := sum[:]
 	if digest == "hex" {
-		proof = []byte(hex.EncodeToString(sum[:]))
+		nonce, proof = digits, []byte(hex.EncodeToString(sum[:]))
 	}
 	if strings.ContainsAny(v["username"], "\"\\\r\n") {
 		return errors.New("signing: the user name has a character that X-WSSE cannot have")
 	}
 	req.Header.Set("X-WSSE", fmt.Sprintf(`UsernameToken Username="%s", PasswordDigest="%s", Nonce="%s", Created="%s"`,
-		v["username"], base64.StdEncoding.EncodeToString(proof), base64.StdEncoding.EncodeToString([]byte(nonce)), created))
+		v["username"], base64.StdEncoding.EncodeToString(proof), nonce, created))
 	return nil
 }
 

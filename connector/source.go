@@ -236,15 +236,15 @@ type Discover struct {
 }
 
 // Apply is how requests to the API are authorized. Variables are the inputs, token,
-// token_type, what was kept, and of the request: request.method, request.url, request.host, request.path,
-// request.query, request.content_type and request.body.
+// token_type, what was kept, and request: the request as far as it is made. What is written here is
+// put on in this order: body, query, headers, basic, cookies, sign.
 type Apply struct {
 	BaseURL   string   `json:"base_url,omitempty" doc:"What paths are below. May come from the token's answer: {{instance_url}}."`
 	Headers   Pairs    `json:"headers,omitempty" doc:"Headers. When nothing is said in apply but base_url, hosts, redirects and vars, it is Authorization: {{token_type}} {{token}}."`
 	Query     Pairs    `json:"query,omitempty" doc:"Parameters of the URL."`
 	Cookies   Pairs    `json:"cookies,omitempty" doc:"Cookies."`
 	Basic     *Basic   `json:"basic,omitempty" doc:"HTTP Basic authentication."`
-	Body      Pairs    `json:"body,omitempty" doc:"Fields that are added to a form or JSON body."`
+	Body      Pairs    `json:"body,omitempty" doc:"Fields that are added to a form or JSON body; in JSON, dots lead inside: params.session."`
 	Sign      *Sign    `json:"sign,omitempty" doc:"Signs every request."`
 	Vars      Pairs    `json:"vars,omitempty" doc:"Computed variables of each request, in order, such as a timestamp and a signature."`
 	Hosts     []string `json:"hosts,omitempty" doc:"Hosts besides that of base_url that requests may go to; *.example.com is every host below."`
@@ -262,7 +262,7 @@ type Sign struct {
 type WSSE struct {
 	Username string `json:"username" doc:"The user."`
 	Password string `json:"password" doc:"The secret."`
-	Digest   string `json:"digest,omitempty" doc:"hex encodes the SHA-1 in hex before base64, as some vendors do. Empty is binary."`
+	Digest   string `json:"digest,omitempty" doc:"hex writes the SHA-1 in hex before base64, and the nonce as it is, as some vendors do. Empty is binary, with the nonce in base64."`
 }
 
 // SigV4 signs as AWS does.

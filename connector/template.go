@@ -143,7 +143,7 @@ func compileExpression(text string) (*vm.Program, []string, error) {
 	if len(text) > 4096 {
 		return nil, nil, errors.New("the expression is longer than 4,096 characters")
 	}
-	v := &visitor{callees: map[*ast.IdentifierNode]bool{}}
+	v := &visitor{callees: map[*ast.IdentifierNode]bool{}, members: map[*ast.IdentifierNode]string{}}
 	program, err := expr.Compile(text, append(slices.Clone(exprOptions()), expr.Patch(v))...)
 	if v.err != nil {
 		return nil, nil, v.err
@@ -159,6 +159,7 @@ func compileExpression(text string) (*vm.Program, []string, error) {
 type visitor struct {
 	identifiers []*ast.IdentifierNode
 	callees     map[*ast.IdentifierNode]bool
+	members     map[*ast.IdentifierNode]string // what is taken of an identifier, if it is one member
 	err         error
 }
 
@@ -166,6 +167,11 @@ func (v *visitor) Visit(n *ast.Node) {
 	switch n := (*n).(type) {
 	case *ast.IdentifierNode:
 		v.identifiers = append(v.identifiers, n)
+	case *ast.MemberNode:
+		id, ok := n.Node.(*ast.IdentifierNode)
+		if name, fixed := n.Property.(*ast.StringNode); ok && fixed {
+			v.members[id] = name.Value
+		}
 	case *ast.CallNode:
 		if id, ok := n.Callee.(*ast.IdentifierNode); ok {
 			v.callees[id] = true
@@ -188,11 +194,16 @@ func (v *visitor) Visit(n *ast.Node) {
 	}
 }
 
+// names are the variables; of request, each member on its own, because some cost more than others.
 func (v *visitor) names() []string {
 	var names []string
 	for _, id := range v.identifiers {
-		if !v.callees[id] && id.Value != "$env" && !slices.Contains(names, id.Value) {
-			names = append(names, id.Value)
+		name := id.Value
+		if member := v.members[id]; name == "request" && member != "" {
+			name += "." + member
+		}
+		if !v.callees[id] && name != "$env" && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	return names
@@ -283,6 +294,9 @@ func (s *scope) lookup(name string) (value any, secret, ok bool) {
 	}
 	v, secret, ok := s.lookup(first)
 	for ok && rest != "" {
+		if h, is := v.(headers); is { // one that is not there is empty
+			return h[rest], secret, true
+		}
 		var m map[string]any
 		if m, ok = v.(map[string]any); !ok {
 			break

@@ -119,6 +119,7 @@ func (p *Plan) exchange(ctx context.Context, send Sender, r *request, s *scope) 
 	if err != nil {
 		return nil, err
 	}
+	r.introduce(req)
 	return p.sent(ctx, send, r, req, s)
 }
 
