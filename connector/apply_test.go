@@ -148,3 +148,12 @@ func TestCaseOfAnError(t *testing.T) {
 		t.Errorf("%v %+v", err, again)
 	}
 }
+
+func request(t *testing.T, method, url string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}

@@ -408,14 +408,14 @@ func (c *compiler) input(path string, in *Input) {
 }
 
 // reserved are variables that exist already, or will.
-var reserved = []string{"token", "token_type", "request", "true", "false", "nil", "now", "uuid", "nonce"}
+var reserved = []string{"token", "token_type", "request", "true", "false", "nil"}
 
 // declare makes name a variable from here on.
 func (c *compiler) declare(path, name string) {
 	switch {
 	case !variable(name) || strings.Contains(name, "."):
 		c.problem(path, "", "%q cannot be the name of a variable: letters, digits, _ and - only, a letter first", name)
-	case slices.Contains(reserved, name), functions[name] != nil:
+	case slices.Contains(reserved, name):
 		c.problem(path, "choose another name", "%s is the name of something else", name)
 	}
 	c.names[name] = true
@@ -740,7 +740,7 @@ func (c *compiler) token() {
 	out.value = c.text("token.value", t.Value)
 	out.typ = c.positioned("token.type", t.Type, inHeader)
 	if e := t.Expires; e != nil {
-		out.expiresAt = c.locator("token.expires", Locator{Path: e.Path, Header: e.Header})
+		out.expiresAt = c.locator("token.expires", Locator{Path: e.Path, Header: e.Header, Value: e.Value, Match: e.Match})
 		out.expiresAt.optional = true
 		c.expiry(e, out)
 	}

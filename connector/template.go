@@ -123,21 +123,27 @@ func closing(s string) int {
 
 // exprOptions are the same for all expressions.
 var exprOptions = sync.OnceValue(func() []expr.Option {
+	provided := map[string]any{}
+	for name := range scoped {
+		provided[called(name)] = scopedFunction
+	}
 	options := []expr.Option{
-		expr.Env(map[string]any{"now": fixedNow, "uuid": fixedText, "nonce": fixedText}),
+		expr.Env(provided),
 		expr.AllowUndefinedVariables(),
 		expr.MaxNodes(maxNodes),
 		expr.DisableAllBuiltins(),
 	}
 	for name, f := range functions {
-		options = append(options, expr.Function(name, f))
+		options = append(options, expr.Function(called(name), f))
 	}
 	return options
 })
 
-// The types of the functions that a scope provides.
-func fixedNow(...any) (any, error)  { return "", nil }
-func fixedText(...any) (any, error) { return "", nil }
+// called is the name of a function for expr, so that a variable may have the same one.
+func called(name string) string { return name + "()" }
+
+// scopedFunction has the type of the functions that a scope provides.
+func scopedFunction(...any) (any, error) { return "", nil }
 
 func compileExpression(text string) (*vm.Program, []string, error) {
 	if len(text) > 4096 {
@@ -178,6 +184,7 @@ func (v *visitor) Visit(n *ast.Node) {
 			if _, known := functions[id.Value]; !known && !scoped[id.Value] {
 				v.err = fmt.Errorf("there is no function %s", id.Value)
 			}
+			id.Value = called(id.Value)
 		} else {
 			v.err = errors.New("only functions can be called")
 		}
@@ -312,7 +319,7 @@ func (s *scope) lookup(name string) (value any, secret, ok bool) {
 
 // env is everything as expr wants it.
 func (s *scope) env() map[string]any {
-	env := map[string]any{"now": s.clock.format, "uuid": s.clock.uuid, "nonce": s.clock.nonce}
+	env := map[string]any{called("now"): s.clock.format, called("uuid"): s.clock.uuid, called("nonce"): s.clock.nonce, called("totp"): s.clock.totp}
 	var chain []*scope
 	for sc := s; sc != nil; sc = sc.outer {
 		chain = append(chain, sc)

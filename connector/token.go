@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -334,7 +335,7 @@ func (p *Plan) expire(t *grant.Token, r *reply, member func(string) string, s *s
 	}
 	name := rule.expires.Path
 	if name == "" {
-		name = rule.expires.Header
+		name = cmp.Or(rule.expires.Header, "the token")
 	}
 	return r.ExpireIn(t, seconds, name, "response")
 }
@@ -411,7 +412,7 @@ func parseMoment(text, format string, zone *time.Location) (time.Time, error) {
 		} else if numberErr == nil {
 			return time.Unix(int64(number), 0), nil
 		}
-		for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", http.TimeFormat} {
+		for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05", http.TimeFormat} {
 			if at, err := time.ParseInLocation(layout, text, zone); err == nil {
 				return at, nil
 			}
