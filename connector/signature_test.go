@@ -145,6 +145,7 @@ apply:
 	if plain, err := rsa.DecryptOAEP(sha256.New(), nil, private, decode("X-Encrypted"), nil); err != nil || string(plain) != "hello" {
 		t.Error(err)
 	}
+	//lint:ignore SA1019 as a vendor does it
 	if plain, err := rsa.DecryptPKCS1v15(nil, private, decode("X-Old")); err != nil || string(plain) != "hello" {
 		t.Error(err)
 	}
