@@ -22,6 +22,86 @@ const (
 	maxPeek    = 64 << 10
 )
 
+func (c *compiler) apply() {
+	a := c.Apply
+	if a == nil {
+		a = &Apply{}
+	}
+	out := &apply{hosts: a.Hosts, redirects: a.Redirects}
+	if !slices.Contains([]string{"", "same_origin", "hosts", "none"}, a.Redirects) {
+		c.problem("apply.redirects", "", "must be same_origin, hosts or none")
+	}
+	for i, host := range a.Hosts {
+		if checkAuthority(strings.TrimPrefix(host, "*.")) != nil {
+			c.problem(join("apply.hosts", strconv.Itoa(i)), "", "must be a host such as api.example.com, or *.example.com")
+		}
+	}
+	out.base = c.url("apply.base_url", a.BaseURL)
+	c.with([]string{"request"}, func() {
+		out.vars = c.computed("apply.vars", a.Vars)
+		out.headers = c.headers("apply.headers", a.Headers, false)
+		out.query = c.pairs("apply.query", a.Query, inText, false)
+		out.cookies = c.pairs("apply.cookies", a.Cookies, inCookie, false)
+		out.body = c.pairs("apply.body", a.Body, inText, false)
+		out.basic = c.basic("apply.basic", a.Basic)
+		out.sign = c.signing("apply.sign", a.Sign)
+	})
+	out.bearer = a.Headers == nil && a.Query == nil && a.Cookies == nil && a.Body == nil && a.Basic == nil && a.Sign == nil
+	out.uses = requestUses(out.vars, out.headers, out.query, out.cookies, out.body)
+	out.content = out.body != nil || out.sign != nil && out.sign.wsse == nil || slices.Contains(out.uses, "body") || slices.Contains(out.uses, "params")
+	c.def.appliesSecrets = c.appliesSecrets(a)
+	c.def.apply = out
+}
+
+// appliesSecrets looks for secret inputs in everything that apply uses; a client certificate needs its key.
+func (c *compiler) appliesSecrets(a *Apply) bool {
+	secret := c.secretNames()
+	secret["token"] = false
+	for _, s := range c.Signers {
+		secret[s.Name] = true
+	}
+	found := c.Certificate != nil
+	check := func(t *template) {
+		for _, name := range namesOf(t) {
+			first, _, _ := strings.Cut(name, ".")
+			found = found || secret[first]
+		}
+	}
+	parse := func(texts ...string) {
+		for _, text := range texts {
+			if t, err := parseTemplate(text); err == nil {
+				check(t)
+			}
+		}
+	}
+	parse(a.BaseURL)
+	for _, list := range []Pairs{a.Headers, a.Query, a.Cookies, a.Body, a.Vars} {
+		for _, p := range list {
+			parse(p.Value)
+		}
+	}
+	if a.Basic != nil {
+		parse(a.Basic.Username, a.Basic.Password)
+	}
+	return found || a.Sign != nil
+}
+
+func (c *compiler) detect() {
+	if c.Detect == nil {
+		c.def.detect = detect{statuses: []int{http.StatusUnauthorized}}
+		return
+	}
+	c.def.detect = detect{c.Detect.Statuses, c.symptoms("detect.when", c.Detect.When)}
+	if c.Detect.Statuses == nil && c.Detect.When == nil {
+		c.def.detect.statuses = []int{http.StatusUnauthorized}
+	}
+}
+
+type detect struct {
+	statuses []int
+	when     []symptom
+}
+
 // NeedsBody tells whether Apply reads the body of requests: the connector signs or changes it.
 func (p *Plan) NeedsBody() bool { return p.def.apply.content }
 

@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -94,10 +96,10 @@ func validate(t testing.TB, schema *jsonschema.Schema, text []byte) {
 	}
 }
 
-// BenchmarkLoadCatalog compiles the whole catalog, as the start of a hub does. The metric that
-// counts is µs/definition: 120 of them must come within 50 ms.
+// BenchmarkLoadCatalog compiles the whole catalog, as the start of a hub does: 160 definitions must come
+// within 50 ms. cpu-µs/definition is what all processors together did, whatever else the machine has to do.
 func BenchmarkLoadCatalog(b *testing.B) {
-	n := 0
+	n, before := 0, processorTime(b)
 	for b.Loop() {
 		c, err := connector.LoadCatalog()
 		if err != nil {
@@ -105,5 +107,14 @@ func BenchmarkLoadCatalog(b *testing.B) {
 		}
 		n = len(c.Definitions())
 	}
-	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/definition")
+	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N)/float64(n), "cpu-µs/definition")
+}
+
+// processorTime is what this process has used so far.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -6,9 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -99,16 +96,8 @@ func TestPublishedSignatures(t *testing.T) {
 
 // TestKeys has what is made of a private key: a fingerprint, a signature, and what only it can read.
 func TestKeys(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("testdata", "rsa.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(text)
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private := parsed.(*rsa.PrivateKey)
+	text := readTestdata(t, "rsa.pem")
+	private := parseRSA(t, text)
 	der, err := x509.MarshalPKIXPublicKey(private.Public())
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +114,7 @@ apply:
     X-Encrypted: '{{base64(rsa_encrypt("oaep_sha256", public_key, "hello"))}}'
     X-Old: '{{base64(rsa_encrypt("pkcs1", public_key, "hello"))}}'
 `)
-	p, err := plan(t, d, map[string]string{"key": string(text), "public_key": base64.StdEncoding.EncodeToString(der)})
+	p, err := plan(t, d, map[string]string{"key": text, "public_key": base64.StdEncoding.EncodeToString(der)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +145,7 @@ apply:
 	if plain, err := rsa.DecryptOAEP(sha256.New(), nil, private, decode("X-Encrypted"), nil); err != nil || string(plain) != "hello" {
 		t.Error(err)
 	}
+	//lint:ignore SA1019 as a vendor does it
 	if plain, err := rsa.DecryptPKCS1v15(nil, private, decode("X-Old")); err != nil || string(plain) != "hello" {
 		t.Error(err)
 	}
