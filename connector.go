@@ -105,3 +105,62 @@ type RateLimit struct {
 	Requests int     `json:"requests"`    // 1 or more
 	Per      Seconds `json:"per_seconds"` // 1 or more
 }
+
+// ConnectorDraft is a definition with values for its inputs, to try it out. The definition is
+// given in one of three ways: YAML, Definition, or Connector for one that is stored.
+type ConnectorDraft struct {
+	YAML       string          `json:"yaml,omitempty"`
+	Definition json.RawMessage `json:"definition,omitempty"`
+
+	Connector        string `json:"connector,omitempty"`
+	ConnectorVersion int64  `json:"connector_version,omitempty"` // 0 is the newest
+
+	// Inputs are values as in a Credential. They are not stored.
+	Inputs   Inputs `json:"inputs,omitempty"`
+	TimeZone string `json:"time_zone,omitempty"`
+}
+
+// ConnectorTrial is what became of a ConnectorDraft.
+type ConnectorTrial struct {
+	// Requests are the token requests, with everything secret masked.
+	Requests []RequestPreview `json:"requests"`
+
+	// Answers are those of the requests that were sent. Of their values only those are shown
+	// that cannot be a secret.
+	Answers []ShownAnswer `json:"answers,omitempty"`
+
+	Token *ShownToken `json:"token,omitempty"` // what was found; absent when there was none
+	Error string      `json:"error,omitempty"` // why there was none
+	Hint  string      `json:"hint,omitempty"`  // what to do about it
+
+	// Findings are what is wrong with the inputs, or suspicious in the definition.
+	Findings []Finding `json:"findings,omitempty"`
+}
+
+// RequestPreview is a request as it goes out, with everything secret masked.
+type RequestPreview struct {
+	Step    string   `json:"step,omitempty"` // of several
+	Method  string   `json:"method"`
+	URL     string   `json:"url"`
+	Headers []Header `json:"headers,omitempty"` // by name
+	Form    []Header `json:"form,omitempty"`    // the body of an OAuth 2.0 request, decoded
+	Body    string   `json:"body,omitempty"`    // any other body
+}
+
+// ShownAnswer is an answer without secrets.
+type ShownAnswer struct {
+	Status  int      `json:"status"`
+	Headers []Header `json:"headers,omitempty"` // by name
+	Body    string   `json:"body,omitempty"`
+}
+
+// ShownToken is what is said of a token without showing it.
+type ShownToken struct {
+	Type        string    `json:"token_type"`
+	ExpiresAt   time.Time `json:"expires_at"`
+	ExpiresIn   Seconds   `json:"expires_in"`
+	Scope       string    `json:"scope,omitempty"`
+	Length      int       `json:"length"`
+	Fingerprint string    `json:"fingerprint"`
+	Kept        []string  `json:"kept,omitempty"` // names of what is kept with it
+}

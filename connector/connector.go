@@ -111,6 +111,9 @@ type Condition struct {
 type Values struct {
 	Plain   map[string]grantway.Value
 	Secrets map[string]grant.Secret
+
+	// Zone is the time zone of now() in templates; nil is UTC.
+	Zone *time.Location
 }
 
 // Input returns the input with that key.

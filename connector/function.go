@@ -266,7 +266,7 @@ func toBool(s string) (any, error) {
 // format is now(format, offset): the time, moved by an offset such as -5m. The format is
 // rfc3339 (also when empty), unix, unix_ms, iso8601, http or a pattern such as YYYYMMDDTHHmmssZ.
 func (c *clock) format(a ...any) (any, error) {
-	now, format := c.now().UTC(), ""
+	now, format := c.now().In(c.location()), ""
 	if len(a) > 2 {
 		return nil, errors.New("now takes a format and an offset")
 	}
@@ -284,12 +284,25 @@ func (c *clock) format(a ...any) (any, error) {
 	return formatTime(now, format), nil
 }
 
+// location is the time zone of c.
+func (c *clock) location() *time.Location {
+	if c.zone == nil {
+		return time.UTC
+	}
+	return c.zone
+}
+
+// formatTime writes t in its own time zone, unless the format is one of UTC: that of HTTP, and
+// patterns with Z at their end.
 func formatTime(t time.Time, format string) string {
+	if format == "http" || strings.HasSuffix(format, "Z") && !strings.HasSuffix(format, "ZZ") {
+		t = t.UTC()
+	}
 	switch format {
 	case "", "rfc3339":
 		return t.Format(time.RFC3339)
 	case "iso8601", "iso8601_ms":
-		return t.Format("2006-01-02T15:04:05.000Z")
+		return t.Format("2006-01-02T15:04:05.000Z07:00")
 	case "unix":
 		return strconv.FormatInt(t.Unix(), 10)
 	case "unix_ms":

@@ -47,6 +47,9 @@ func wallClock() *clock {
 func (d *Definition) Compile(v Values) (*Plan, error) { return d.compile(v, wallClock()) }
 
 func (d *Definition) compile(v Values, c *clock) (*Plan, error) {
+	if v.Zone != nil {
+		c = &clock{c.now, c.random, v.Zone}
+	}
 	p := &Plan{def: d, values: make(map[string]any, len(d.Inputs)), secret: map[string]bool{}, clock: c}
 	for _, in := range d.Inputs {
 		switch value := v.Plain[in.Key]; in.Type {

@@ -16,13 +16,7 @@ import (
 const Masked = masked
 
 // Preview is a token request as it goes out, with everything secret masked.
-type Preview struct {
-	Step        string // of several
-	Method, URL string
-	Headers     []grantway.Header // by name
-	Form        []grantway.Header // the body of an OAuth 2.0 request, decoded
-	Body        string            // any other body
-}
+type Preview = grantway.RequestPreview
 
 // secret parts of an OAuth 2.0 token request: what authenticates the client, or is a token itself.
 var (

@@ -214,6 +214,7 @@ type scope struct {
 type clock struct {
 	now    func() time.Time
 	random func() [16]byte
+	zone   *time.Location // of now(); nil is UTC
 }
 
 func (s *scope) inner() *scope {

@@ -129,6 +129,22 @@ func (a *API) checkConnector(_ http.ResponseWriter, r *http.Request, who access.
 	return a.Connectors.Check(r.Context(), who, text)
 }
 
+func (a *API) previewConnector(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	var draft grantway.ConnectorDraft
+	if err := decode(r, &draft, false); err != nil {
+		return nil, err
+	}
+	return a.Broker.Show(r.Context(), who, draft)
+}
+
+func (a *API) tryConnector(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	var draft grantway.ConnectorDraft
+	if err := decode(r, &draft, false); err != nil {
+		return nil, err
+	}
+	return a.Broker.Try(r.Context(), who, draft)
+}
+
 // connectorSchema serves the JSON Schema of definitions to editors, wherever they run.
 func (a *API) connectorSchema(w http.ResponseWriter, _ *http.Request, _ access.Caller) (any, error) {
 	w.Header().Set("Content-Type", "application/schema+json")

@@ -15,7 +15,7 @@ func (a *API) listCredentials(_ http.ResponseWriter, r *http.Request, who access
 	if err != nil {
 		return nil, err
 	}
-	return a.Broker.List(r.Context(), who, r.URL.Query().Get("cursor"), limit)
+	return a.Broker.List(r.Context(), who, r.URL.Query().Get("connector"), r.URL.Query().Get("cursor"), limit)
 }
 
 func (a *API) createCredential(w http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {

@@ -35,6 +35,8 @@ var allowed = map[string]string{
 	"listConnectors":        everybodyWithRole,
 	"createConnector":       "owner administrator",
 	"checkConnector":        everybodyWithRole,
+	"previewConnector":      "owner administrator",
+	"tryConnector":          "owner administrator",
 	"getConnector":          everybodyWithRole,
 	"replaceConnector":      "owner administrator",
 	"deleteConnector":       "owner administrator",
@@ -167,6 +169,8 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 		body = storeBody(name)
 	case "createConnector", "checkConnector", "replaceConnector":
 		body = definition(name)
+	case "previewConnector", "tryConnector":
+		body = object{"definition": definition(name), "inputs": object{"client_id": "app", "client_secret": "s3cret"}}
 	case "copyConnector":
 		body = object{"name": name + "-copy"}
 	case "createClient":

@@ -233,7 +233,8 @@ func (b *Broker) checkDraft(ctx context.Context, d *draft) ([]grantway.Field, er
 	}
 	if fields == nil && !external {
 		var e *grantway.Error
-		if _, err := d.def.Compile(connector.Values{Plain: d.Inputs, Secrets: d.secrets}); errors.As(err, &e) {
+		zone, _ := location(d.TimeZone)
+		if _, err := d.def.Compile(connector.Values{Plain: d.Inputs, Secrets: d.secrets, Zone: zone}); errors.As(err, &e) {
 			fields = e.Fields
 		} else if err != nil {
 			return nil, err
@@ -503,6 +504,9 @@ func (b *Broker) read(ctx context.Context, id string) (grantway.Credential, *rec
 	}
 	defer rows.Close()
 	r := &record{inputs: c.Inputs, sealed: map[string][]byte{}}
+	if r.zone, err = location(c.TimeZone); err != nil { // this machine knows fewer than the one it was saved on
+		b.Log.Warn("a credential has a time zone that is not known here", "credential", c.Name, "time_zone", c.TimeZone)
+	}
 	for rows.Next() {
 		var key string
 		var sealed []byte
@@ -539,9 +543,10 @@ func (b *Broker) Get(ctx context.Context, who access.Caller, ref string) (grantw
 	return c, err
 }
 
-// List returns up to limit credentials after the cursor, by name. Callers who may pick a
-// credential but not read it get its name, description, division and connector only.
-func (b *Broker) List(ctx context.Context, who access.Caller, cursor string, limit int) (grantway.Page[grantway.Credential], error) {
+// List returns up to limit credentials after the cursor, by name; with connector, those made of
+// it. Callers who may pick a credential but not read it get its name, description, division and
+// connector only.
+func (b *Broker) List(ctx context.Context, who access.Caller, connector, cursor string, limit int) (grantway.Page[grantway.Credential], error) {
 	page := grantway.Page[grantway.Credential]{Items: []grantway.Credential{}}
 	if err := b.Audit.RequireSomewhere(ctx, who, access.PickCredential, grantway.Event{Action: access.PickCredential.String()}); err != nil {
 		return page, err
@@ -553,8 +558,8 @@ func (b *Broker) List(ctx context.Context, who access.Caller, cursor string, lim
 	// Division names hold no commas, so a list in one string is a set both databases can search.
 	rows, err := b.Store.Read().QueryContext(ctx, `
 		SELECT `+credentialColumns+` FROM credential
-		WHERE name_key > $1 AND ($2 OR REPLACE($3, ',' || division || ',', '') <> $3)
-		ORDER BY name_key LIMIT $4`, strings.ToLower(cursor), everywhere, ","+strings.Join(divisions, ",,")+",", limit+1)
+		WHERE name_key > $1 AND ($2 OR REPLACE($3, ',' || division || ',', '') <> $3) AND ($4 = '' OR connector = $4)
+		ORDER BY name_key LIMIT $5`, strings.ToLower(cursor), everywhere, ","+strings.Join(divisions, ",,")+",", connector, limit+1)
 	if err != nil {
 		return page, fmt.Errorf("list credentials: %w", err)
 	}
@@ -565,7 +570,7 @@ func (b *Broker) List(ctx context.Context, who access.Caller, cursor string, lim
 			return page, fmt.Errorf("list credentials: %w", err)
 		}
 		if !who.May(access.ReadCredential, c.Division) {
-			c = grantway.Credential{ID: c.ID, Name: c.Name, Description: c.Description, Division: c.Division, Connector: c.Connector, Inputs: grantway.Inputs{}}
+			c = grantway.Credential{ID: c.ID, Name: c.Name, Description: c.Description, Division: c.Division, Connector: c.Connector, ConnectorVersion: c.ConnectorVersion, Inputs: grantway.Inputs{}}
 		}
 		page.Items = append(page.Items, c)
 	}

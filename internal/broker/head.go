@@ -34,6 +34,7 @@ type head struct {
 type record struct {
 	inputs map[string]grantway.Value
 	sealed map[string][]byte // by input
+	zone   *time.Location    // nil is UTC
 }
 
 // external tells whether some secret lives in a secret store.

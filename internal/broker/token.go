@@ -434,7 +434,7 @@ func (b *Broker) values(ctx context.Context, id string, rec *record, variant str
 // valuesWithin is values with secrets that were read from their stores at most age ago; a
 // negative age is each store's own time to live.
 func (b *Broker) valuesWithin(ctx context.Context, id string, rec *record, variant string, age time.Duration) (connector.Values, error) {
-	v := connector.Values{Plain: make(map[string]grantway.Value, len(rec.inputs)), Secrets: map[string]grant.Secret{}}
+	v := connector.Values{Plain: make(map[string]grantway.Value, len(rec.inputs)), Secrets: map[string]grant.Secret{}, Zone: rec.zone}
 	for key, value := range rec.inputs {
 		v.Plain[key] = value
 		if value.Ref == nil {

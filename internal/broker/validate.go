@@ -192,6 +192,7 @@ func sentSecrets(req *http.Request, t *grant.Token) []string {
 func (v *validation) secrets(ctx context.Context) (connector.Values, bool) {
 	began := time.Now()
 	values := connector.Values{Plain: v.d.Inputs, Secrets: v.d.secrets}
+	values.Zone, _ = location(v.d.TimeZone)
 	var from, warnings []string
 	for _, key := range v.d.def.Secrets() {
 		ref := v.d.Inputs[key].Ref
