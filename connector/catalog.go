@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
 
 //go:embed catalog/*.yaml
@@ -58,8 +59,13 @@ func NewCatalog(texts ...[]byte) (*Catalog, error) {
 	c := &Catalog{byName: map[string]*Definition{}}
 	documents := map[string]*document{}
 	var errs []error
-	for _, text := range texts {
-		d := parseDocument(text)
+	parsed := make([]*document, len(texts))
+	var parsing sync.WaitGroup // most of the time goes into YAML, and a hub starts with all of it
+	for i, text := range texts {
+		parsing.Go(func() { parsed[i] = parseDocument(text) })
+	}
+	parsing.Wait()
+	for _, d := range parsed {
 		if _, twice := documents[d.Name]; twice {
 			errs = append(errs, fmt.Errorf("definition %s comes twice", d.Name))
 		}

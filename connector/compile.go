@@ -469,8 +469,17 @@ func (c *compiler) text(path, text string) *template { return c.parse(path, text
 
 func (c *compiler) positioned(path, text string, p position) *template {
 	t := c.parse(path, text)
-	if t != nil {
-		positionAll(t, p)
+	if t == nil {
+		return nil
+	}
+	positionAll(t, p)
+	for i := range t.parts {
+		if p != inHeader && p != inCookie || t.parts[i].dynamic() {
+			continue
+		}
+		if _, err := p.escape(t.parts[i].literal); err != nil {
+			c.problem(path, "", "%v", err)
+		}
 	}
 	return t
 }
@@ -514,11 +523,6 @@ func (c *compiler) headers(path string, list Pairs, keep bool) []pair {
 			c.problem(at, "", "%q cannot be the name of a header", one.Name)
 		case slices.Contains([]string{"Connection", "Content-Length", "Host", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Keep-Alive", "Accept-Encoding"}, key):
 			c.problem(at, "remove it", "the header %s is made by the connection", key)
-		}
-		if literal := one.Value; !strings.Contains(literal, "{{") {
-			if _, err := inHeader.escape(literal); err != nil {
-				c.problem(at, "", "must not have control characters")
-			}
 		}
 	}
 	return c.pairs(path, list, inHeader, keep)

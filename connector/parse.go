@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -452,7 +453,19 @@ type fieldSet struct {
 	index    map[string]int
 }
 
+// known are the fieldSets of types that were needed before.
+var known sync.Map
+
 func fieldsOf(t reflect.Type) fieldSet {
+	if s, ok := known.Load(t); ok {
+		return s.(fieldSet)
+	}
+	s := readFields(t)
+	known.Store(t, s)
+	return s
+}
+
+func readFields(t reflect.Type) fieldSet {
 	s := fieldSet{index: make(map[string]int, t.NumField())}
 	for i := range t.NumField() {
 		f := t.Field(i)
