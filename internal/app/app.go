@@ -134,7 +134,7 @@ func (a *App) setup(ctx context.Context) error {
 		Version: o.Version, URL: a.URL, Started: started, Log: a.log,
 	}
 	pages, err := console.New(console.Options{
-		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Store: db, Sealer: sealer,
+		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Connectors: connectors, Store: db, Sealer: sealer,
 		Settings: a.settings(), URL: a.URL, Origin: a.origin, Rotate: rotateKey,
 		Version: o.Version, Started: started, Log: a.log,
 	})

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -21,6 +22,7 @@ var pageFiles embed.FS
 // Frame is what every page has around its content.
 type Frame struct {
 	name string // of the template
+	at   string // the entry of the menu it belongs to; "" goes by the address
 
 	Title  string
 	Crumbs []crumb
@@ -52,6 +54,9 @@ var (
 	administration = crumb{"Administration", ""}
 	globalSettings = crumb{"Global Settings", ""}
 	credentialsAt  = crumb{"Credentials", "/credentials"}
+	integrationsAt = crumb{"Integrations", "/integrations"}
+	connectorsAt   = crumb{"Connectors", "/connectors"}
+	instancesAt    = crumb{"Instances", "/instances"}
 )
 
 // person is who is signed in, as the menu shows it.
@@ -94,6 +99,10 @@ func (c *Console) menu(who access.Caller, here string) []section {
 		entry{access.ReadCredential, item{Title: "Credentials", Path: "/credentials", Icon: "key"}},
 		entry{access.ReadStore, item{Title: "Secret stores", Path: "/stores", Icon: "lock-square-rounded"}},
 		entry{access.PickCredential, item{Title: "Divisions", Path: "/divisions", Icon: "building-community"}})
+	add("Integrations",
+		entry{access.ReadConnector, item{Title: "Integrations", Path: "/integrations", Icon: "apps"}},
+		entry{access.ReadConnector, item{Title: "Connectors", Path: "/connectors", Icon: "plug"}},
+		entry{access.ReadCredential, item{Title: "Instances", Path: "/instances", Icon: "topology-star-3"}})
 	add("Access",
 		entry{access.ReadPerson, item{Title: "People", Path: "/people", Icon: "users"}},
 		entry{access.ReadPerson, item{Title: "Single sign-on", Path: "/single-sign-on", Icon: "login-2"}},
@@ -115,7 +124,7 @@ func (c *Console) fill(f *Frame, q *request) {
 		f.Bare = true
 		return
 	}
-	f.Menu = c.menu(q.who, q.URL.Path)
+	f.Menu = c.menu(q.who, cmp.Or(f.at, q.URL.Path))
 	roles := make([]string, len(q.who.Roles))
 	for i, a := range q.who.Roles {
 		roles[i] = role(a)
@@ -158,16 +167,26 @@ func (c *Console) parse() (map[string]*template.Template, error) {
 		"sessions": func(list []grantway.Session, current, action string) sessionList {
 			return sessionList{list, current, action}
 		},
-		"time":   timeTag,
-		"date":   func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
-		"add":    func(a, b int) int { return a + b },
-		"number": number,
-		"health": describeHealth,
-		"json":   jsonText,
-		"list":   func(items ...string) []string { return items },
-		"role":   role,
-		"lower":  strings.ToLower,
-		"field":  func(v any, text string) labelled { return labelled{v, text} },
+		"time":     timeTag,
+		"date":     func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+		"add":      func(a, b int) int { return a + b },
+		"number":   number,
+		"health":   describeHealth,
+		"json":     jsonText,
+		"list":     func(items ...string) []string { return items },
+		"role":     role,
+		"initials": initials,
+		"join":     strings.Join,
+		"category": categoryTitle,
+		"tabs":     c.tabsOf,
+		"gallery": func(p *integrationsPage, which string) []grantway.Connector {
+			if which == "own" {
+				return p.Own
+			}
+			return p.Ready
+		},
+		"lower": strings.ToLower,
+		"field": func(v any, text string) labelled { return labelled{v, text} },
 		"plural": func(n int, one, many string) string {
 			if n == 1 {
 				return one
