@@ -570,12 +570,45 @@ func (c *Console) draw(r *request, p *builderPage, s *connector.Source, text []b
 	clean := *s
 	clean.Inputs = slices.DeleteFunc(slices.Clone(s.Inputs), func(in connector.Input) bool { return in.Key == "" })
 	prune(&clean)
-	shown, err := c.Broker.Show(r.Context(), r.who, grantway.ConnectorDraft{YAML: string(connector.Edit(text, &clean)), Inputs: samples(clean.Inputs)})
+	filled := fill(p.Parts)
+	draft := string(connector.Edit(text, &clean))
+	filled()
+	shown, err := c.Broker.Show(r.Context(), r.who, grantway.ConnectorDraft{YAML: draft, Inputs: samples(clean.Inputs)})
 	p.Preview = trial{ConnectorTrial: shown}
-	if p.Preview.Problems, _ = refusal(err); p.Preview.Problems != nil {
+	if p.Preview.Problems, _ = builderRefusal(err, s); p.Preview.Problems != nil {
 		return nil
 	}
 	return err
+}
+
+// fill takes the rows that nobody has filled in yet out of the definition, until restore.
+func fill(list []part) (restore func()) {
+	var undo []func()
+	take := func(at *connector.Pairs) {
+		all := *at
+		undo = append(undo, func() { *at = all })
+		*at = nil
+		for _, pair := range all {
+			if pair.Name != "" {
+				*at = append(*at, pair)
+			}
+		}
+	}
+	for _, p := range list {
+		switch {
+		case p.Pairs != nil:
+			take(p.Pairs)
+		case p.Body != nil && *p.Body != nil:
+			take(&(*p.Body).Pairs)
+			take(&(*p.Body).Form)
+			take(&(*p.Body).Multipart)
+		}
+	}
+	return func() {
+		for _, one := range undo {
+			one()
+		}
+	}
 }
 
 // samples are values to show a request with.
@@ -705,7 +738,7 @@ func (c *Console) saveBuilder(r *request) (answer, error) {
 	}
 	prune(s)
 	saved, err := c.Connectors.Save(r.Context(), r.who, p.Name, connector.Edit([]byte(one.YAML), s), p.Revision, p.NewVersion)
-	if p.Problems, p.Breaks = refusal(err); p.Problems != nil {
+	if p.Problems, p.Breaks = builderRefusal(err, s); p.Problems != nil {
 		if p.Extends == "" {
 			p.Parts = reparted(p.Parts, s, p.Tab, p.Endpoint)
 		}

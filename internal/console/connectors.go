@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -251,6 +252,37 @@ func warnings(saved grantway.Connector) (text string) {
 		text += " " + sentence(f.String())
 	}
 	return text
+}
+
+var position = regexp.MustCompile(`^[0-9]+:[0-9]+: `)
+
+// inWords is a field of a definition as the builder calls it, without its place in a text that
+// nobody sees there.
+func inWords(s *connector.Source, f grantway.Field) grantway.Field {
+	f.Detail = position.ReplaceAllString(f.Detail, "")
+	path := strings.Split(strings.TrimPrefix(f.Pointer, "/"), "/")
+	if len(path) < 2 || path[0] != "inputs" {
+		return f
+	}
+	i, err := strconv.Atoi(path[1])
+	if err == nil && i >= 0 && i < len(s.Inputs) {
+		f.Pointer = strings.Join(append([]string{"variable “" + cmp.Or(s.Inputs[i].Title, s.Inputs[i].Key) + "”:"}, path[2:]...), " ")
+	}
+	return f
+}
+
+// builderRefusal is refusal in the words of the builder.
+func builderRefusal(err error, s *connector.Source) (lines []string, breaks bool) {
+	var e *grantway.Error
+	if errors.As(err, &e) {
+		spoken := *e
+		spoken.Fields = nil
+		for _, f := range e.Fields {
+			spoken.Fields = append(spoken.Fields, inWords(s, f))
+		}
+		err = &spoken
+	}
+	return refusal(err)
 }
 
 // refusal says why a definition was not saved, line by line, and whether it breaks credentials;
