@@ -636,7 +636,7 @@ func samples(inputs []connector.Input) grantway.Inputs {
 			text = time.Now().Format(time.DateOnly)
 		case connector.String, "", connector.Scopes:
 			if in.Required {
-				text = "‹" + cmp.Or(in.Title, in.Key) + "›"
+				text = "your-" + nameFor(cmp.Or(in.Title, in.Key))
 			}
 		}
 		if in.Type == connector.Scopes {
