@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
@@ -141,7 +142,7 @@ func role(a grantway.Assignment) string {
 
 func initials(name string) string {
 	var b strings.Builder
-	for _, word := range strings.Fields(name) {
+	for _, word := range strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 		r := []rune(word)[0]
 		b.WriteString(strings.ToUpper(string(r)))
 		if b.Len() >= 2 {

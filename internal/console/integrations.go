@@ -75,7 +75,7 @@ func ready(one grantway.Connector) bool {
 // categoryTitle is a category, such as contact-center, as people read it.
 func categoryTitle(category string) string {
 	switch category {
-	case "crm", "erp", "hr", "it", "iot", "ai", "pos":
+	case "crm", "erp", "hr", "it", "itsm", "iot", "ai", "pos":
 		return strings.ToUpper(category)
 	}
 	return strings.TrimSuffix(sentence(strings.ReplaceAll(category, "-", " ")), ".")
