@@ -141,7 +141,7 @@ func (a *App) setup(ctx context.Context) error {
 	})
 	registry.MustRegister(through)
 	pages, err := console.New(console.Options{
-		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Store: db, Sealer: sealer,
+		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Connectors: connectors, Store: db, Sealer: sealer,
 		Settings: a.settings(), URL: a.URL, Origin: a.origin, Rotate: rotateKey,
 		Version: o.Version, Started: started, Log: a.log,
 	})

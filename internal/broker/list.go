@@ -29,12 +29,21 @@ const (
 	maxSearchLength = 200
 )
 
+// The kinds of a Query.
+const (
+	PlainKind    = "plain"    // of the connector of plain credentials
+	InstanceKind = "instance" // of any other
+)
+
 // Query says which credentials somebody looks for. Zero fields select all.
 type Query struct {
 	Search   string // part of the name, the description or a plain input, whatever the case
 	Health   grantway.Health
 	Division string
 	Expiring bool // the client secret has expired or will within 30 days
+
+	Connector string // the name of what they are made of
+	Kind      string // PlainKind or InstanceKind
 
 	Sort       string // ByName when empty
 	Descending bool
@@ -81,6 +90,8 @@ const found = `
 		  AND ($4 = '' OR c.words LIKE $4 ESCAPE '!')
 		  AND ($5 = '' OR c.division = $5)
 		  AND (CAST($6 AS BIGINT) = 0 OR (c.secret_expires_at > 0 AND c.secret_expires_at < $6))
+		  AND ($7 = '' OR c.connector = $7)
+		  AND ($8 = '' OR (c.connector = '` + grantway.PlainConnector + `') = ($8 = 'plain'))
 	)`
 
 // Find returns the credentials that who may read and q selects. It takes two queries,
@@ -99,7 +110,7 @@ func (b *Broker) Find(ctx context.Context, who access.Caller, q Query) (Found, e
 	if q.Expiring {
 		expiring = now.Add(secretWarning).UnixMilli()
 	}
-	args := []any{now.UnixMilli(), everywhere, "," + strings.Join(divisions, ",,") + ",", pattern(q.Search), q.Division, expiring}
+	args := []any{now.UnixMilli(), everywhere, "," + strings.Join(divisions, ",,") + ",", pattern(q.Search), q.Division, expiring, q.Connector, q.Kind}
 
 	counts, err := b.Store.Read().QueryContext(ctx, found+` SELECT health, COUNT(*) FROM found GROUP BY health`, args...)
 	if err != nil {
@@ -124,31 +135,31 @@ func (b *Broker) Find(ctx context.Context, who access.Caller, q Query) (Found, e
 	args = append(args, string(q.Health), cmp.Or(q.Sort, ByName), q.Descending, min(cmp.Or(q.Limit, 50), 1000), q.Offset, now.Add(-usedWithin).Unix()/60)
 	rows, err := b.Store.Read().QueryContext(ctx, found+`, keyed AS (
 			SELECT id, name_key, last_success, token_until, health,
-			       CASE $8 WHEN 'host' THEN token_host WHEN 'division' THEN division ELSE '' END AS text_key,
-			       CASE $8 WHEN 'health' THEN CASE health WHEN 'failing' THEN 1 WHEN 'degraded' THEN 2 WHEN 'not_validated' THEN 3 ELSE 4 END
+			       CASE $10 WHEN 'host' THEN token_host WHEN 'division' THEN division ELSE '' END AS text_key,
+			       CASE $10 WHEN 'health' THEN CASE health WHEN 'failing' THEN 1 WHEN 'degraded' THEN 2 WHEN 'not_validated' THEN 3 ELSE 4 END
 			               WHEN 'last_success' THEN last_success
 			               WHEN 'token_expiry' THEN COALESCE(token_until, 9000000000000000)
 			               WHEN 'secret_expiry' THEN CASE secret_expires_at WHEN 0 THEN 9000000000000000 ELSE secret_expires_at END
 			               WHEN 'updated' THEN updated_at
 			               ELSE 0 END AS number_key
-			FROM found WHERE ($7 = '' OR health = $7)
+			FROM found WHERE ($9 = '' OR health = $9)
 		), page AS (
 			SELECT keyed.* FROM keyed
-			ORDER BY CASE WHEN $9 THEN '' ELSE text_key END, CASE WHEN $9 THEN 0 ELSE number_key END,
-			         CASE WHEN $9 THEN text_key ELSE '' END DESC, CASE WHEN $9 THEN number_key ELSE 0 END DESC,
-			         CASE WHEN $9 AND $8 = 'name' THEN name_key ELSE '' END DESC, name_key
-			LIMIT $10 OFFSET $11
+			ORDER BY CASE WHEN $11 THEN '' ELSE text_key END, CASE WHEN $11 THEN 0 ELSE number_key END,
+			         CASE WHEN $11 THEN text_key ELSE '' END DESC, CASE WHEN $11 THEN number_key ELSE 0 END DESC,
+			         CASE WHEN $11 AND $10 = 'name' THEN name_key ELSE '' END DESC, name_key
+			LIMIT $12 OFFSET $13
 		)
 		SELECT c.id, c.name, c.description, c.division, c.connector, c.token_host, c.secret_expires_at, c.updated_at,
 		       page.last_success, COALESCE(h.last_failure, ''), COALESCE(page.token_until, 0), page.health,
 		       (SELECT COUNT(*) FROM credential_reference r WHERE r.credential_id = page.id),
-		       (SELECT COUNT(DISTINCT caller) FROM token_read r WHERE r.credential_id = page.id AND r.minute >= $12)
+		       (SELECT COUNT(DISTINCT caller) FROM token_read r WHERE r.credential_id = page.id AND r.minute >= $14)
 		FROM page
 		JOIN credential c ON c.id = page.id
 		LEFT JOIN credential_health h ON h.credential_id = page.id
-		ORDER BY CASE WHEN $9 THEN '' ELSE text_key END, CASE WHEN $9 THEN 0 ELSE number_key END,
-		         CASE WHEN $9 THEN text_key ELSE '' END DESC, CASE WHEN $9 THEN number_key ELSE 0 END DESC,
-		         CASE WHEN $9 AND $8 = 'name' THEN page.name_key ELSE '' END DESC, page.name_key`, args...)
+		ORDER BY CASE WHEN $11 THEN '' ELSE text_key END, CASE WHEN $11 THEN 0 ELSE number_key END,
+		         CASE WHEN $11 THEN text_key ELSE '' END DESC, CASE WHEN $11 THEN number_key ELSE 0 END DESC,
+		         CASE WHEN $11 AND $10 = 'name' THEN page.name_key ELSE '' END DESC, page.name_key`, args...)
 	if err != nil {
 		return result, fmt.Errorf("find credentials: %w", err)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/broker"
+	"github.com/grantway/grantway/internal/catalog"
 	"github.com/grantway/grantway/internal/issuer"
 	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/secret"
@@ -39,14 +40,15 @@ const maxBody = 1 << 20
 
 // Options are what a Console works with. All are required.
 type Options struct {
-	Broker    *broker.Broker
-	Issuer    *issuer.Issuer
-	People    *access.People
-	Audit     *access.Log
-	Divisions *access.Divisions
-	Secrets   *secret.Stores
-	Store     *store.Store
-	Sealer    *seal.Sealer
+	Broker     *broker.Broker
+	Issuer     *issuer.Issuer
+	People     *access.People
+	Audit      *access.Log
+	Divisions  *access.Divisions
+	Secrets    *secret.Stores
+	Connectors *catalog.Connectors
+	Store      *store.Store
+	Sealer     *seal.Sealer
 
 	Settings []Setting                                                 // what the process runs with
 	URL      func() string                                             // how people reach the hub

@@ -23,7 +23,9 @@ type credentialsPage struct {
 	Frame
 	broker.Found
 	Query     broker.Query
-	All       int // whichever health
+	Path      string             // /credentials, or /instances
+	Of        grantway.Connector // when only credentials of this one are listed
+	All       int                // whichever health
 	Divisions []grantway.Division
 	Healths   []healthChip
 	Columns   []column
@@ -51,8 +53,18 @@ type column struct {
 }
 
 func (c *Console) credentials(r *request) (answer, error) {
+	return c.listed(r, frame("credentials", "Credentials", administration, globalSettings), "/credentials", r.FormValue("kind"))
+}
+
+func (c *Console) instances(r *request) (answer, error) {
+	return c.listed(r, frame("credentials", "Instances", integrationsAt), "/instances", broker.InstanceKind)
+}
+
+// listed is the list of credentials of a kind, at path.
+func (c *Console) listed(r *request, f Frame, path, kind string) (answer, error) {
 	v := r.URL.Query()
-	q := broker.Query{Search: v.Get("q"), Health: grantway.Health(v.Get("health")), Division: v.Get("division"), Expiring: v.Get("expiring") != "",
+	with := func(pairs ...string) string { return withParameters(path, v, pairs...) }
+	q := broker.Query{Kind: kind, Connector: v.Get("connector"), Search: v.Get("q"), Health: grantway.Health(v.Get("health")), Division: v.Get("division"), Expiring: v.Get("expiring") != "",
 		Sort: cmp.Or(v.Get("sort"), broker.ByName), Descending: v.Get("desc") != "", Limit: pageSize}
 	if n, err := strconv.Atoi(v.Get("page")); err == nil && n > 1 && n < 1_000_000 {
 		q.Offset = (n - 1) * pageSize
@@ -62,22 +74,27 @@ func (c *Console) credentials(r *request) (answer, error) {
 		return answer{}, err
 	}
 	if len(found.Rows) == 0 && found.Total > 0 { // past the end, perhaps because somebody deleted what was there
-		return answer{redirect: with(v, "page", strconv.Itoa((found.Total-1)/pageSize+1))}, nil
+		return answer{redirect: with("page", strconv.Itoa((found.Total-1)/pageSize+1))}, nil
 	}
-	p := &credentialsPage{Frame: frame("credentials", "Credentials", administration, globalSettings), Found: found, Query: q, Now: time.Now(), Soon: time.Now().Add(30 * 24 * time.Hour)}
+	p := &credentialsPage{Frame: f, Path: path, Found: found, Query: q, Now: time.Now(), Soon: time.Now().Add(30 * 24 * time.Hour)}
+	if q.Connector != "" {
+		if p.Of, err = c.Connectors.Get(r.Context(), r.who, q.Connector, 0); err != nil {
+			return answer{}, err
+		}
+	}
 	if p.Divisions, err = c.Divisions.List(r.Context(), r.who); err != nil {
 		return answer{}, err
 	}
 	held := r.who.Anywhere()
 	p.MayAdd, p.MayCheck, p.MayDelete = held.Has(access.WriteCredential), held.Has(access.ValidateCredential), held.Has(access.DeleteCredential)
-	p.Filtered = q.Search != "" || q.Health != "" || q.Division != "" || q.Expiring
+	p.Filtered = q.Search != "" || q.Health != "" || q.Division != "" || q.Expiring || q.Connector != "" || path == "/credentials" && q.Kind != ""
 	for _, n := range found.Counts {
 		p.All += n
 	}
 	for _, h := range []grantway.Health{grantway.Healthy, grantway.Degraded, grantway.Failing, grantway.NotValidated} {
-		chip := healthChip{Health: h, Count: found.Counts[h], Active: q.Health == h, Path: with(v, "health", string(h), "page", "")}
+		chip := healthChip{Health: h, Count: found.Counts[h], Active: q.Health == h, Path: with("health", string(h), "page", "")}
 		if chip.Active {
-			chip.Path = with(v, "health", "", "page", "")
+			chip.Path = with("health", "", "page", "")
 		}
 		p.Healths = append(p.Healths, chip)
 	}
@@ -96,7 +113,7 @@ func (c *Console) credentials(r *request) (answer, error) {
 					desc = "1"
 				}
 			}
-			one.Path = with(v, "sort", col.sort, "desc", desc, "page", "")
+			one.Path = with("sort", col.sort, "desc", desc, "page", "")
 		}
 		p.Columns = append(p.Columns, one)
 	}
@@ -105,10 +122,10 @@ func (c *Console) credentials(r *request) (answer, error) {
 	}
 	number := q.Offset/pageSize + 1
 	if number > 1 {
-		p.Prev = with(v, "page", strconv.Itoa(number-1))
+		p.Prev = with("page", strconv.Itoa(number-1))
 	}
 	if p.To < found.Total && p.To > 0 {
-		p.Next = with(v, "page", strconv.Itoa(number+1))
+		p.Next = with("page", strconv.Itoa(number+1))
 	}
 	a := answer{page: p}
 	if r.htmx {
@@ -117,10 +134,10 @@ func (c *Console) credentials(r *request) (answer, error) {
 	return a, nil
 }
 
-// with is the path of the list with some parameters set, "" takes one out.
-func with(v url.Values, pairs ...string) string {
+// withParameters is the path of a list with some parameters set, "" takes one out.
+func withParameters(path string, v url.Values, pairs ...string) string {
 	out := url.Values{}
-	for _, name := range []string{"q", "health", "division", "expiring", "sort", "desc", "page"} {
+	for _, name := range []string{"q", "health", "division", "kind", "connector", "expiring", "sort", "desc", "page"} {
 		if text := v.Get(name); text != "" {
 			out.Set(name, text)
 		}
@@ -131,9 +148,9 @@ func with(v url.Values, pairs ...string) string {
 		}
 	}
 	if len(out) == 0 {
-		return "/credentials"
+		return path
 	}
-	return "/credentials?" + out.Encode()
+	return path + "?" + out.Encode()
 }
 
 // Bulk validation: as many as bulkAtOnce at a time, then the page asks for the next ones.

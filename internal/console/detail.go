@@ -21,6 +21,9 @@ type detailPage struct {
 	Status     grantway.Status
 	Facts      []fact
 	Secret     secretState
+	Connector  *grantway.Connector // of an instance
+	Broken     string              // why its connector gets no tokens
+	Hint       string
 
 	Span     string // of the plot: hour, day, week or month
 	Spans    []Choice
@@ -111,19 +114,31 @@ func (c *Console) newDetailPage(r *request) (*detailPage, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &detailPage{Frame: frame("credential", saved.Name, administration, globalSettings, credentialsAt), Credential: saved}
+	p := &detailPage{Frame: frame("credential", saved.Name), Credential: saved}
 	p.Plots = true
+	p.at, p.Crumbs = whereIs(saved)
+	p.Crumbs = p.Crumbs[:len(p.Crumbs)-1]
 	p.MayEdit, p.MayValidate = r.who.May(access.WriteCredential, saved.Division), r.who.May(access.ValidateCredential, saved.Division)
 	p.MayDelete = r.who.May(access.DeleteCredential, saved.Division)
 	if p.Status, err = c.Broker.Status(ctx, r.who, saved.ID); err != nil {
 		return nil, err
 	}
-	def, ok := c.Broker.Definition(saved.Connector, saved.ConnectorVersion)
-	if !ok {
-		return nil, grantway.Errorf(grantway.Conflict, "this hub does not know the connector %q of the credential", saved.Connector)
+	if saved.Connector != grantway.PlainConnector {
+		if one, err := c.Connectors.Get(ctx, r.who, saved.Connector, saved.ConnectorVersion); err == nil {
+			p.Connector = &one
+		}
 	}
-	p.Facts, p.Secret = c.facts(def.Inputs, saved.Inputs), secretsOf(def, saved, p.Status)
-	p.Secret.Stores = c.Secrets.Names()
+	if found, _ := c.Connectors.Find(saved.Connector, saved.ConnectorVersion); found.Definition != nil {
+		p.Facts, p.Secret = c.facts(found.Inputs, saved.Inputs), secretsOf(found.Definition, saved, p.Status)
+		p.Secret.Stores = c.Secrets.Names()
+		if in, ok := found.Input("grant_type"); ok && p.Connector != nil {
+			if grant := cmp.Or(saved.Inputs["grant_type"].Text, in.Default); otherGrant(grant) {
+				p.Hint = grantHint(grant)
+			}
+		}
+	} else {
+		p.Broken = sentence(publicText(found.Broken))
+	}
 
 	span := spans[1]
 	for _, s := range spans {
@@ -241,9 +256,10 @@ func secretsOf(def *connector.Definition, saved grantway.Credential, s grantway.
 		return ""
 	}
 	method, _ := def.Input("auth_method")
-	needed := []string{"client_secret_basic", "client_secret_post", "client_secret_jwt"}
+	_, rotates := def.Input("next_client_secret")
+	needed := []string{"", "client_secret_basic", "client_secret_post", "client_secret_jwt"}
 	return secretState{
-		Needed:  slices.Contains(needed, cmp.Or(saved.Inputs["auth_method"].Text, method.Default)),
+		Needed:  rotates && slices.Contains(needed, cmp.Or(saved.Inputs["auth_method"].Text, method.Default)),
 		Current: describe(saved.Inputs["client_secret"]), Next: describe(saved.Inputs["next_client_secret"]),
 		Expires: s.SecretExpiresAt,
 	}
@@ -337,8 +353,11 @@ func (c *Console) newDeletePage(r *request) (*deletePage, error) {
 	if err := c.Audit.Require(r.Context(), r.who, access.DeleteCredential, saved.Division, grantway.Event{Action: "credential.delete", Object: "credential/" + saved.Name}); err != nil {
 		return nil, err
 	}
-	p := &deletePage{Frame: frame("delete", "Delete "+saved.Name, administration, globalSettings, credentialsAt, crumb{saved.Name, "/credentials/" + saved.ID}),
+	p := &deletePage{Frame: frame("delete", "Delete "+saved.Name),
 		Kind: "credential", Name: saved.Name, Action: "/credentials/" + saved.ID + "/delete", Back: "/credentials/" + saved.ID, Blocked: saved.UsedBy, Version: saved.Version}
+	if p.at, p.Crumbs = whereIs(saved); p.at == "/instances" {
+		p.Kind = "instance"
+	}
 	p.Breaks = []string{"Its settings and its secret are gone for good; there is no way to get them back from the hub.", "Tokens it got stop being handed out at once."}
 	if r.who.May(access.ReadAudit, saved.Division) {
 		uses, _, err := c.Broker.Uses(r.Context(), r.who, saved.ID, time.Now().Add(-30*24*time.Hour))
@@ -372,7 +391,7 @@ func (c *Console) deleteCredential(r *request) (answer, error) {
 	if err := c.Broker.Delete(r.Context(), r.who, r.PathValue("id"), 0); err != nil {
 		return answer{}, err
 	}
-	return answer{redirect: "/credentials", flash: p.Name + " is deleted."}, nil
+	return answer{redirect: p.at, flash: p.Name + " is deleted."}, nil
 }
 
 func (c *Console) nextSecret(r *request) (answer, error) {

@@ -18,15 +18,23 @@ import (
 	"github.com/grantway/grantway/internal/seal"
 )
 
-// formPage adds or edits a credential.
+// formPage adds or edits a credential, be it plain or an instance of another connector: what it
+// asks for is what the definition asks for.
 type formPage struct {
 	Frame
+	Connector                       grantway.Connector
+	Plain                           bool
+	Note                            string // what has to be done at the vendor first
+	Action, Cancel, Verb            string
 	ID, Name, Description, Division string
 	Version                         int64
 	Was                             string // the name it is stored under; "" for a new one
 	Divisions                       []grantway.Division
 	Stores                          []string
+	Requests, Per                   string // the rate limit
+	TimeZone                        string
 	Fields                          map[string]*field
+	Starred                         []*field // what is asked first; plain credentials have a layout of their own
 	Advanced                        []*field
 	AdvancedOpen                    bool
 	AdvancedSet                     int // how many of them are set
@@ -77,7 +85,7 @@ func (f *field) When() string {
 
 // Needed says whether the field is required whenever it shows.
 func (f *field) Needed() bool {
-	return f.Required || f.SignIn != nil && f.RequiredWhen != nil && slices.Equal(f.SignIn, f.RequiredWhen.Values)
+	return f.Required && f.Default == "" || f.SignIn != nil && f.RequiredWhen != nil && slices.Equal(f.SignIn, f.RequiredWhen.Values)
 }
 
 // For is SignIn as an attribute of HTML.
@@ -127,11 +135,17 @@ type Choice struct {
 // Choices are the options of a field that has some.
 func (f *field) Choices() (list []Choice) {
 	current := cmp.Or(f.Value, f.Default)
-	if f.Default == "" {
+	switch {
+	case f.Default == "" && f.Required:
+		list = append(list, Choice{"", "Choose …", current == ""})
+	case f.Default == "":
 		list = append(list, Choice{"", "Automatic", current == ""})
 	}
 	for _, v := range f.Enum {
 		list = append(list, Choice{v, cmp.Or(methodTitles[v], v), v == current})
+	}
+	if f.Type == connector.Boolean {
+		list = append(list, Choice{"true", "Yes", current == "true"}, Choice{"false", "No", current == "false"})
 	}
 	return list
 }
@@ -141,12 +155,28 @@ func (f *field) Rows() []grantway.Param {
 	return append(slices.Clone(f.Params), grantway.Param{In: "body"}, grantway.Param{In: "body"})
 }
 
-// starred are the inputs that the form shows first; the others are folded away.
+// starred are the inputs of plain credentials that the form shows first; the others are folded away.
 var starred = []string{"client_id", "client_secret", "token_endpoint", "scopes", "auth_method"}
 
-func (c *Console) newForm(r *request, def *connector.Definition) (*formPage, error) {
+// asked tells whether a form asks for an input first: because nothing else says it, or because
+// it is a choice that the person has to make. The others are folded away.
+func asked(in connector.Input) bool {
+	return !in.Advanced && (in.Required && in.Default == "" || in.RequiredWhen != nil || in.Type == connector.Enum)
+}
+
+func (c *Console) newForm(r *request, def *connector.Definition, version int64) (*formPage, error) {
 	p := &formPage{Frame: frame("form", "Add Credentials", administration, globalSettings, credentialsAt), Division: grantway.DefaultDivision,
-		Fields: map[string]*field{}, Stores: c.Secrets.Names()}
+		Fields: map[string]*field{}, Stores: c.Secrets.Names(), Plain: def.Name == grantway.PlainConnector}
+	p.Action, p.Cancel, p.Verb = "/credentials/add", "/credentials", "Add"
+	p.Connector = grantway.Connector{Name: def.Name, Title: def.Title, Version: version, Vendor: def.Source.Vendor, Description: def.Source.Description,
+		Documentation: def.Source.Documentation, Checked: def.Source.Checked, Unverified: def.Source.Unverified}
+	if !p.Plain {
+		p.Frame = frame("form", "Selected Integrations", integrationsAt)
+		p.at, p.Action, p.Cancel, p.Verb = "/integrations", "/integrations/"+def.Name, "/integrations", "Save Integration"
+		if h := def.Source.Hints; h != nil {
+			p.Note = h.Note
+		}
+	}
 	all, err := c.Divisions.List(r.Context(), r.who)
 	for _, d := range all {
 		if r.who.May(access.WriteCredential, d.Name) {
@@ -157,29 +187,41 @@ func (c *Console) newForm(r *request, def *connector.Definition) (*formPage, err
 		p.Division = p.Divisions[0].Name
 	}
 	for _, in := range def.Inputs {
+		if in.Locked {
+			continue
+		}
 		f := &field{Input: in, Stores: p.Stores}
 		p.Fields[in.Key] = f
-		if !slices.Contains(starred, in.Key) {
+		switch {
+		case p.Plain && slices.Contains(starred, in.Key): // at a place of its own
+		case !p.Plain && asked(in):
+			p.Starred = append(p.Starred, f)
+		default:
 			p.Advanced = append(p.Advanced, f)
 		}
 	}
 	return p, err
 }
 
-func (c *Console) definition() (*connector.Definition, error) {
-	def, ok := c.Broker.Definition(grantway.PlainConnector, 0)
-	if !ok {
-		return nil, errors.New("the connector of plain credentials is missing")
+// chosen is the definition that a form is for: that of the address, of the form, or of plain credentials.
+func (c *Console) chosen(r *request) (*connector.Definition, int64, error) {
+	name := cmp.Or(r.PathValue("name"), r.form("connector"), r.FormValue("type"), grantway.PlainConnector)
+	found, ok := c.Connectors.Find(name, 0)
+	switch {
+	case !ok || found.Definition != nil && found.Source.Abstract:
+		return nil, 0, grantway.Errorf(grantway.NotFound, "there is no integration %q", name)
+	case found.Definition == nil:
+		return nil, 0, found.Broken
 	}
-	return def, nil
+	return found.Definition, found.Version, nil
 }
 
 func (c *Console) addCredentialPage(r *request) (answer, error) {
-	def, ok := c.Broker.Definition(cmp.Or(r.FormValue("type"), grantway.PlainConnector), 0)
-	if !ok {
-		return answer{}, grantway.Errorf(grantway.NotFound, "there is no type of credentials %q", r.FormValue("type"))
+	def, version, err := c.chosen(r)
+	if err != nil {
+		return answer{}, err
 	}
-	p, err := c.newForm(r, def)
+	p, err := c.newForm(r, def, version)
 	return answer{page: p}, err
 }
 
@@ -187,14 +229,35 @@ func (c *Console) addCredentialPage(r *request) (answer, error) {
 func (c *Console) stored(p *formPage, saved grantway.Credential) {
 	p.ID, p.Name, p.Was, p.Description, p.Division, p.Version = saved.ID, saved.Name, saved.Name, saved.Description, saved.Division, saved.Version
 	p.Title = "Edit " + saved.Name
-	p.Crumbs = []crumb{administration, globalSettings, credentialsAt, {saved.Name, "/credentials/" + saved.ID}}
+	p.at, p.Crumbs = whereIs(saved)
+	p.Action, p.Cancel, p.Verb = "/credentials/"+saved.ID+"/edit", "/credentials/"+saved.ID, "Save"
+	if p.TimeZone = saved.TimeZone; saved.RateLimit != nil {
+		p.Requests, p.Per = strconv.Itoa(saved.RateLimit.Requests), strconv.FormatInt(int64(saved.RateLimit.Per), 10)
+	}
 	for key, f := range p.Fields {
 		f.show(saved.Inputs[key])
 		if there := c.Secrets.Spelling(f.Ref); there != f.Ref.Key {
 			f.Spelled = there
 		}
 	}
-	p.NoScope = p.Fields["scopes"].Value == ""
+	p.NoScope = p.text("scopes") == ""
+}
+
+// text is the value of a field; "" when there is none of that key.
+func (p *formPage) text(key string) string {
+	if f := p.Fields[key]; f != nil {
+		return f.Value
+	}
+	return ""
+}
+
+// whereIs is the entry of the menu that a credential belongs to, and the way to it.
+func whereIs(saved grantway.Credential) (at string, crumbs []crumb) {
+	this := crumb{saved.Name, "/credentials/" + saved.ID}
+	if saved.Connector != grantway.PlainConnector {
+		return "/instances", []crumb{integrationsAt, instancesAt, this}
+	}
+	return "/credentials", []crumb{administration, globalSettings, credentialsAt, this}
 }
 
 func (c *Console) editCredentialPage(r *request) (answer, error) {
@@ -211,11 +274,18 @@ func (c *Console) editForm(r *request, id string) (*formPage, grantway.Credentia
 	if err != nil {
 		return nil, saved, err
 	}
-	def, ok := c.Broker.Definition(saved.Connector, saved.ConnectorVersion)
-	if !ok {
-		return nil, saved, grantway.Errorf(grantway.Conflict, "this hub does not know the connector %q of the credential", saved.Connector)
+	version := saved.ConnectorVersion
+	if n, err := strconv.ParseInt(r.FormValue("connector_version"), 10, 64); err == nil { // moved to another one
+		version = n
 	}
-	p, err := c.newForm(r, def)
+	found, ok := c.Connectors.Find(saved.Connector, version)
+	switch {
+	case !ok:
+		return nil, saved, grantway.Errorf(grantway.Conflict, "this hub does not know version %d of the connector %q", version, saved.Connector)
+	case found.Definition == nil:
+		return nil, saved, found.Broken
+	}
+	p, err := c.newForm(r, found.Definition, found.Version)
 	if err == nil {
 		c.stored(p, saved)
 		if err = c.Audit.Require(r.Context(), r.who, access.WriteCredential, saved.Division, grantway.Event{Action: "credential.write", Object: "credential/" + saved.Name}); err != nil {
@@ -234,8 +304,9 @@ func (c *Console) posted(r *request) (*formPage, grantway.Credential, error) {
 		p, saved, err = c.editForm(r, id)
 	} else {
 		var def *connector.Definition
-		if def, err = c.definition(); err == nil {
-			p, err = c.newForm(r, def)
+		var version int64
+		if def, version, err = c.chosen(r); err == nil {
+			p, err = c.newForm(r, def, version)
 		}
 	}
 	if err != nil {
@@ -244,7 +315,16 @@ func (c *Console) posted(r *request) (*formPage, grantway.Credential, error) {
 	p.Name, p.Description, p.NoScope = r.form("name"), strings.ReplaceAll(r.form("description"), "\r\n", "\n"), r.form("no_scope") != ""
 	p.Division = cmp.Or(r.form("division"), p.Division)
 	kept := c.openKept(r)
-	out := grantway.Credential{ID: p.ID, Name: p.Name, Description: p.Description, Division: p.Division, Connector: saved.Connector, ConnectorVersion: saved.ConnectorVersion, RateLimit: saved.RateLimit, TimeZone: saved.TimeZone, Inputs: grantway.Inputs{}}
+	out := grantway.Credential{ID: p.ID, Name: p.Name, Description: p.Description, Division: p.Division, Connector: p.Connector.Name, ConnectorVersion: p.Connector.Version, Inputs: grantway.Inputs{}}
+	p.Requests, p.Per, p.TimeZone = r.form("rate_limit"), r.form("rate_limit_per"), r.form("time_zone")
+	if out.TimeZone = p.TimeZone; p.Requests != "" {
+		requests, _ := strconv.Atoi(p.Requests) // 0 is refused with all the rest
+		per, err := strconv.Atoi(cmp.Or(p.Per, "60"))
+		if err != nil {
+			per = 0
+		}
+		out.RateLimit = &grantway.RateLimit{Requests: requests, Per: grantway.Seconds(per)}
+	}
 	if r.form("version") != "" && p.ID != "" {
 		out.Version = p.Version
 		if v := r.form("version"); v != strconv.FormatInt(p.Version, 10) {
@@ -349,9 +429,13 @@ func (c *Console) openKept(r *request) map[string]string {
 	return kept
 }
 
-// missing finds the starred fields that are empty.
+// missing finds the starred fields of plain credentials that are empty. The definitions of other
+// connectors say all there is to say, and Save reads them.
 func (p *formPage) missing() problems {
 	wrong := problems{}
+	if !p.Plain {
+		return nil
+	}
 	if p.Name == "" {
 		wrong["/name"] = "is required"
 	}
@@ -403,6 +487,8 @@ func summary(wrong problems, fields map[string]*field) (list []wrongField) {
 			w.Anchor, w.Title = "in."+input, fields[input].Title
 		case slices.Contains([]string{"name", "description", "division"}, name):
 			w.Anchor, w.Title = name, strings.ToUpper(name[:1])+name[1:]
+		case name == "rate_limit", name == "time_zone":
+			w.Anchor, w.Title = name, map[string]string{"rate_limit": "Rate limit", "time_zone": "Time zone"}[name]
 		}
 		list = append(list, w)
 	}
@@ -412,19 +498,31 @@ func summary(wrong problems, fields map[string]*field) (list []wrongField) {
 // finish puts errors beside their fields.
 func (p *formPage) finish(wrong problems) {
 	p.Errors, p.Wrong = wrong, summary(wrong, p.Fields)
-	method := cmp.Or(p.Fields["auth_method"].Value, p.Fields["auth_method"].Default)
+	method := p.text("auth_method")
 	p.AdvancedOpen = strings.Contains(method, "jwt") || strings.Contains(method, "tls") // what they need is there
 	p.AdvancedSet, p.AdvancedOpen = advanced(p.Advanced, p.AdvancedOpen)
-	if p.NoScope {
-		p.AdvancedSet++
+	for _, set := range []bool{p.Plain && p.NoScope, p.Description != "", p.Requests != "", p.TimeZone != ""} {
+		if set {
+			p.AdvancedSet++
+		}
 	}
-	if p.Description != "" {
-		p.AdvancedSet++
+	for _, pointer := range []string{"/description", "/division", "/rate_limit", "/time_zone"} {
+		p.AdvancedOpen = p.AdvancedOpen || p.Errors[pointer] != ""
 	}
-	if p.Errors["/description"]+p.Errors["/division"] != "" {
-		p.AdvancedOpen = true
+	switch grant := p.text("grant_type"); {
+	case !p.Plain && otherGrant(grant):
+		p.Hint = grantHint(grant)
+	case p.Fields["token_endpoint"] != nil && p.Fields["auth_method"] != nil:
+		p.Hint = broker.EndpointHint(p.text("token_endpoint"), cmp.Or(method, "client_secret_basic"))
 	}
-	p.Hint = broker.EndpointHint(p.Fields["token_endpoint"].Value, cmp.Or(p.Fields["auth_method"].Value, "client_secret_basic"))
+}
+
+// otherGrant tells whether a grant type that is set is another one than client credentials.
+func otherGrant(grant string) bool { return grant != "" && grant != "client_credentials" }
+
+// grantHint says what a grant with a person's password means.
+func grantHint(grant string) string {
+	return "With the grant type “" + grant + "” this is no longer a client credentials grant: the token may act as a person, and with that person's rights."
 }
 
 func (c *Console) saveCredential(r *request) (answer, error) {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
@@ -21,6 +23,7 @@ var pageFiles embed.FS
 // Frame is what every page has around its content.
 type Frame struct {
 	name string // of the template
+	at   string // the entry of the menu it belongs to; "" goes by the address
 
 	Title  string
 	Crumbs []crumb
@@ -52,6 +55,9 @@ var (
 	administration = crumb{"Administration", ""}
 	globalSettings = crumb{"Global Settings", ""}
 	credentialsAt  = crumb{"Credentials", "/credentials"}
+	integrationsAt = crumb{"Integrations", "/integrations"}
+	connectorsAt   = crumb{"Connectors", "/connectors"}
+	instancesAt    = crumb{"Instances", "/instances"}
 )
 
 // person is who is signed in, as the menu shows it.
@@ -94,6 +100,10 @@ func (c *Console) menu(who access.Caller, here string) []section {
 		entry{access.ReadCredential, item{Title: "Credentials", Path: "/credentials", Icon: "key"}},
 		entry{access.ReadStore, item{Title: "Secret stores", Path: "/stores", Icon: "lock-square-rounded"}},
 		entry{access.PickCredential, item{Title: "Divisions", Path: "/divisions", Icon: "building-community"}})
+	add("Integrations",
+		entry{access.ReadConnector, item{Title: "Integrations", Path: "/integrations", Icon: "apps"}},
+		entry{access.ReadConnector, item{Title: "Connectors", Path: "/connectors", Icon: "plug"}},
+		entry{access.ReadCredential, item{Title: "Instances", Path: "/instances", Icon: "topology-star-3"}})
 	add("Access",
 		entry{access.ReadPerson, item{Title: "People", Path: "/people", Icon: "users"}},
 		entry{access.ReadPerson, item{Title: "Single sign-on", Path: "/single-sign-on", Icon: "login-2"}},
@@ -115,7 +125,7 @@ func (c *Console) fill(f *Frame, q *request) {
 		f.Bare = true
 		return
 	}
-	f.Menu = c.menu(q.who, q.URL.Path)
+	f.Menu = c.menu(q.who, cmp.Or(f.at, q.URL.Path))
 	roles := make([]string, len(q.who.Roles))
 	for i, a := range q.who.Roles {
 		roles[i] = role(a)
@@ -132,7 +142,7 @@ func role(a grantway.Assignment) string {
 
 func initials(name string) string {
 	var b strings.Builder
-	for _, word := range strings.Fields(name) {
+	for _, word := range strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 		r := []rune(word)[0]
 		b.WriteString(strings.ToUpper(string(r)))
 		if b.Len() >= 2 {
@@ -158,17 +168,27 @@ func (c *Console) parse() (map[string]*template.Template, error) {
 		"sessions": func(list []grantway.Session, current, action string) sessionList {
 			return sessionList{list, current, action}
 		},
-		"browser": browserName,
-		"time":    timeTag,
-		"date":    func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
-		"add":     func(a, b int) int { return a + b },
-		"number":  number,
-		"health":  describeHealth,
-		"json":    jsonText,
-		"list":    func(items ...string) []string { return items },
-		"role":    role,
-		"lower":   strings.ToLower,
-		"field":   func(v any, text string) labelled { return labelled{v, text} },
+		"browser":  browserName,
+		"time":     timeTag,
+		"date":     func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+		"add":      func(a, b int) int { return a + b },
+		"number":   number,
+		"health":   describeHealth,
+		"json":     jsonText,
+		"list":     func(items ...string) []string { return items },
+		"role":     role,
+		"initials": initials,
+		"join":     strings.Join,
+		"category": categoryTitle,
+		"tabs":     c.tabsOf,
+		"gallery": func(p *integrationsPage, which string) []grantway.Connector {
+			if which == "own" {
+				return p.Own
+			}
+			return p.Ready
+		},
+		"lower": strings.ToLower,
+		"field": func(v any, text string) labelled { return labelled{v, text} },
 		"plural": func(n int, one, many string) string {
 			if n == 1 {
 				return one

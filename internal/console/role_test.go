@@ -40,70 +40,92 @@ var rules = map[string]struct {
 	new    bool
 	form   url.Values
 }{
-	"GET /{$}":                              {path: "/", who: allOfThem, status: 303},
-	"GET /sign-in":                          {who: allOfThem, status: 303}, // on to the start
-	"POST /sign-in":                         {who: allOfThem, status: 401, new: true, form: form("email", "{new}-x@example.com", "password", "wrong")},
-	"POST /sign-in/continue":                {who: allOfThem, status: 401, form: form("draft", "none")},
-	"GET /sign-in/sso":                      {who: allOfThem, status: 404}, // not set up
-	"GET /sign-in/sso/callback":             {who: allOfThem, status: 400},
-	"POST /sign-out":                        {who: allOfThem, status: 303, form: form("a", "b")},
-	"GET /setup/{token}":                    {path: "/setup/none", who: allOfThem, status: 404},
-	"POST /setup/{token}":                   {path: "/setup/none", who: allOfThem, status: 404, form: form("name", "x", "email", "x@example.com", "password", ownerPassword, "repeat", ownerPassword)},
-	"GET /invitation/{token}":               {path: "/invitation/none", who: allOfThem, status: 404},
-	"POST /invitation/{token}":              {path: "/invitation/none", who: allOfThem, status: 404, form: form("password", ownerPassword, "repeat", ownerPassword)},
-	"POST /theme":                           {who: allOfThem, status: 303, form: form("theme", "dark")},
-	"GET /account":                          {who: allOfThem, status: 200},
-	"POST /account/password":                {who: allOfThem, status: 422, form: form("old", "x", "password", "one", "repeat", "another")},
-	"POST /account/sessions/end":            {who: allOfThem, status: 404, form: form("session", "none")},
-	"GET /credentials":                      {who: readersToo, status: 200},
-	"GET /credentials/add":                  {who: runnersToo, status: 200},
-	"POST /credentials/add":                 {who: runners, status: 303, new: true, form: form("name", "{new}-2", "division", "home", "in.client_id", "x", "in.client_secret", "y", "in.token_endpoint", "https://login.example.com/token", "in.scopes", "a")},
-	"POST /credentials/validate":            {who: runners, status: 200, form: form("name", "draft", "division", "home", "in.client_id", "x", "in.client_secret", "y", "in.token_endpoint", "https://token.invalid/token", "in.scopes", "a")},
-	"POST /credentials/validate-many":       {who: runnersToo, status: 200, form: form("id", "{credential}")}, // only says what would be done
-	"GET /credentials/hint":                 {who: runnersToo, status: 200},
-	"GET /credentials/{id}":                 {path: "/credentials/{credential}", who: readers, status: 200},
-	"GET /credentials/{id}/edit":            {path: "/credentials/{credential}/edit", who: runners, status: 200},
-	"POST /credentials/{id}/edit":           {path: "/credentials/{credential}/edit", who: runners, status: 303, new: true, form: form("name", "{new}", "in.client_id", "x", "in.token_endpoint", "https://login.example.com/token", "in.scopes", "a")},
-	"POST /credentials/{id}/validate":       {path: "/credentials/{credential}/validate", who: runners, status: 200, form: form("a", "b")},
-	"GET /credentials/{id}/delete":          {path: "/credentials/{credential}/delete", who: ownerOnly, status: 200},
-	"POST /credentials/{id}/delete":         {path: "/credentials/{credential}/delete", who: ownerOnly, status: 303, new: true, form: form("confirm", "{new}")},
-	"POST /credentials/{id}/secret":         {path: "/credentials/{credential}/secret", who: runners, status: 303, new: true, form: form("next", "the next one")},
-	"POST /credentials/{id}/secret/promote": {path: "/credentials/{credential}/secret/promote", who: runners, status: 303, new: true, form: form("a", "b")},
-	"POST /credentials/{id}/secret/retire":  {path: "/credentials/{credential}/secret/retire", who: runners, status: 303, new: true, form: form("a", "b")},
-	"GET /stores":                           {who: readersToo, status: 200},
-	"GET /stores/add":                       {path: "/stores/add?kind=vault", who: runners, status: 200},
-	"POST /stores/add":                      {who: runners, status: 303, new: true, form: form("kind", "vault", "name", "{new}-2", "in.address", "https://vault.example.com", "in.token.source", "internal", "in.token", "t")},
-	"POST /stores/test":                     {who: runners, status: 200, form: form("kind", "vault", "name", "draft", "in.address", "https://vault.invalid", "in.token", "t")},
-	"GET /stores/{name}/details":            {path: "/stores/{store}/details", who: readersToo, status: 200},
-	"GET /stores/{name}/edit":               {path: "/stores/{store}/edit", who: runners, status: 200},
-	"POST /stores/{name}/edit":              {path: "/stores/{store}/edit", who: runners, status: 303, form: form("kind", "vault", "in.address", "https://vault.invalid")},
-	"POST /stores/{name}/test":              {path: "/stores/{store}/test", who: runners, status: 200, form: form("a", "b")},
-	"GET /stores/{name}/delete":             {path: "/stores/{store}/delete", who: runners, status: 200},
-	"POST /stores/{name}/delete":            {path: "/stores/{store}/delete", who: runners, status: 303, new: true, form: form("confirm", "{new}")},
-	"GET /divisions":                        {who: roles + " " + elsewhere, status: 200},
-	"POST /divisions":                       {who: runners, status: 303, new: true, form: form("name", "{new}-d")},
-	"GET /divisions/{name}/delete":          {path: "/divisions/empty/delete", who: runners, status: 200},
-	"POST /divisions/{name}/delete":         {path: "/divisions/{new}/delete", who: runners, status: 303, new: true, form: form("confirm", "{new}")},
-	"GET /people":                           {who: readersToo, status: 200},
-	"GET /people/invite":                    {who: runnersToo, status: 200},
-	"POST /people/invite":                   {who: runners, status: 200, new: true, form: form("email", "{new}-i@example.com", "role", "auditor", "division", "home")},
-	"GET /people/{id}":                      {path: "/people/{person}", who: readers, status: 200},
-	"POST /people/{id}":                     {path: "/people/{person}", who: runners, status: 303, form: form("name", "Pat", "role", "auditor", "division", "home")},
-	"POST /people/{id}/deactivate":          {path: "/people/{person}/deactivate", who: runners, status: 303, new: true, form: form("confirm", "{new}@example.com")},
-	"POST /people/{id}/activate":            {path: "/people/{person}/activate", who: runners, status: 303, form: form("a", "b")},
-	"POST /people/{id}/link":                {path: "/people/{person}/link", who: runners, status: 200, form: form("a", "b")},
-	"POST /people/{id}/sessions/end":        {path: "/people/{person}/sessions/end", who: runners, status: 303, form: form("session", "")},
-	"GET /single-sign-on":                   {who: readers, status: 200},
-	"POST /single-sign-on":                  {who: ownerOnly, status: 422, form: form("name", "x")},
-	"POST /single-sign-on/test":             {who: ownerOnly, status: 200, form: form("name", "x")},
-	"GET /single-sign-on/delete":            {who: ownerOnly, status: 404},
-	"POST /single-sign-on/delete":           {who: ownerOnly, status: 404, form: form("confirm", "x")},
-	"GET /clients":                          {who: readersToo, status: 200},
-	"GET /audit":                            {who: readersToo, status: 200},
-	"GET /audit/export":                     {who: readersToo, status: 200},
-	"GET /settings":                         {who: readersToo, status: 200},
-	"POST /settings/rotate-key":             {who: ownerOnly, status: 303, form: form("a", "b")},
-	"GET /status":                           {who: statuses + " " + elsewhere, status: 200},
+	"GET /{$}":                                    {path: "/", who: allOfThem, status: 303},
+	"GET /sign-in":                                {who: allOfThem, status: 303}, // on to the start
+	"POST /sign-in":                               {who: allOfThem, status: 401, new: true, form: form("email", "{new}-x@example.com", "password", "wrong")},
+	"POST /sign-in/continue":                      {who: allOfThem, status: 401, form: form("draft", "none")},
+	"GET /sign-in/sso":                            {who: allOfThem, status: 404}, // not set up
+	"GET /sign-in/sso/callback":                   {who: allOfThem, status: 400},
+	"POST /sign-out":                              {who: allOfThem, status: 303, form: form("a", "b")},
+	"GET /setup/{token}":                          {path: "/setup/none", who: allOfThem, status: 404},
+	"POST /setup/{token}":                         {path: "/setup/none", who: allOfThem, status: 404, form: form("name", "x", "email", "x@example.com", "password", ownerPassword, "repeat", ownerPassword)},
+	"GET /invitation/{token}":                     {path: "/invitation/none", who: allOfThem, status: 404},
+	"POST /invitation/{token}":                    {path: "/invitation/none", who: allOfThem, status: 404, form: form("password", ownerPassword, "repeat", ownerPassword)},
+	"POST /theme":                                 {who: allOfThem, status: 303, form: form("theme", "dark")},
+	"GET /account":                                {who: allOfThem, status: 200},
+	"POST /account/password":                      {who: allOfThem, status: 422, form: form("old", "x", "password", "one", "repeat", "another")},
+	"POST /account/sessions/end":                  {who: allOfThem, status: 404, form: form("session", "none")},
+	"GET /credentials":                            {who: readersToo, status: 200},
+	"GET /credentials/add":                        {who: runnersToo, status: 200},
+	"POST /credentials/add":                       {who: runners, status: 303, new: true, form: form("name", "{new}-2", "division", "home", "in.client_id", "x", "in.client_secret", "y", "in.token_endpoint", "https://login.example.com/token", "in.scopes", "a")},
+	"POST /credentials/validate":                  {who: runners, status: 200, form: form("name", "draft", "division", "home", "in.client_id", "x", "in.client_secret", "y", "in.token_endpoint", "https://token.invalid/token", "in.scopes", "a")},
+	"POST /credentials/validate-many":             {who: runnersToo, status: 200, form: form("id", "{credential}")}, // only says what would be done
+	"GET /credentials/hint":                       {who: runnersToo, status: 200},
+	"GET /credentials/{id}":                       {path: "/credentials/{credential}", who: readers, status: 200},
+	"GET /credentials/{id}/edit":                  {path: "/credentials/{credential}/edit", who: runners, status: 200},
+	"POST /credentials/{id}/edit":                 {path: "/credentials/{credential}/edit", who: runners, status: 303, new: true, form: form("name", "{new}", "in.client_id", "x", "in.token_endpoint", "https://login.example.com/token", "in.scopes", "a")},
+	"POST /credentials/{id}/validate":             {path: "/credentials/{credential}/validate", who: runners, status: 200, form: form("a", "b")},
+	"GET /credentials/{id}/delete":                {path: "/credentials/{credential}/delete", who: ownerOnly, status: 200},
+	"POST /credentials/{id}/delete":               {path: "/credentials/{credential}/delete", who: ownerOnly, status: 303, new: true, form: form("confirm", "{new}")},
+	"POST /credentials/{id}/secret":               {path: "/credentials/{credential}/secret", who: runners, status: 303, new: true, form: form("next", "the next one")},
+	"POST /credentials/{id}/secret/promote":       {path: "/credentials/{credential}/secret/promote", who: runners, status: 303, new: true, form: form("a", "b")},
+	"POST /credentials/{id}/secret/retire":        {path: "/credentials/{credential}/secret/retire", who: runners, status: 303, new: true, form: form("a", "b")},
+	"GET /integrations":                           {who: allOfThem, status: 200},
+	"GET /integrations/{name}":                    {path: "/integrations/spotify", who: runnersToo, status: 200},
+	"POST /integrations/{name}":                   {path: "/integrations/spotify", who: runners, status: 303, new: true, form: form("name", "{new}-3", "division", "home", "in.client_id", "x", "in.client_secret", "y")},
+	"GET /instances":                              {who: readersToo, status: 200},
+	"GET /connectors":                             {who: allOfThem, status: 200},
+	"GET /connectors/add":                         {who: runners, status: 200},
+	"POST /connectors/add":                        {who: runners, status: 303, new: true, form: form("title", "{new} b", "type", "basic")},
+	"GET /connectors/import":                      {who: runners, status: 200},
+	"POST /connectors/import":                     {who: runners, status: 303, new: true, form: form("yaml", "{name: {new}-i, title: Imported, extends: oauth2}")},
+	"GET /connectors/{name}/details":              {path: "/connectors/{connector}/details", who: allOfThem, status: 200},
+	"GET /connectors/{name}/export":               {path: "/connectors/{connector}/export", who: allOfThem, status: 200},
+	"GET /connectors/{name}/copy":                 {path: "/connectors/{connector}/copy", who: runners, status: 200},
+	"POST /connectors/{name}/copy":                {path: "/connectors/{connector}/copy", who: runners, status: 303, new: true, form: form("name", "{new}-c")},
+	"GET /connectors/{name}/yaml":                 {path: "/connectors/{connector}/yaml", who: runners, status: 200},
+	"POST /connectors/{name}/yaml":                {path: "/connectors/{connector}/yaml", who: runners, status: 303, new: true, form: form("yaml", "{name: {new}, extends: oauth2, title: Changed}")},
+	"GET /connectors/{name}/build/{tab}":          {path: "/connectors/{connector}/build/variables", who: runners, status: 200},
+	"POST /connectors/{name}/build/{tab}":         {path: "/connectors/{connector}/build/api", who: runners, status: 303, new: true, form: form("base_url", "https://api.example.com")},
+	"POST /connectors/{name}/build/{tab}/preview": {path: "/connectors/{connector}/build/url/preview", who: runners, status: 200, form: form("url", "https://login.example.com")},
+	"GET /connectors/{name}/try":                  {path: "/connectors/{connector}/try", who: runners, status: 200},
+	"POST /connectors/{name}/try":                 {path: "/connectors/{connector}/try", who: runners, status: 200, form: form("in.client_id", "x", "in.client_secret", "y")},
+	"GET /connectors/{name}/delete":               {path: "/connectors/{connector}/delete", who: runners, status: 200},
+	"POST /connectors/{name}/delete":              {path: "/connectors/{connector}/delete", who: runners, status: 303, new: true, form: form("confirm", "{new}")},
+	"GET /stores":                                 {who: readersToo, status: 200},
+	"GET /stores/add":                             {path: "/stores/add?kind=vault", who: runners, status: 200},
+	"POST /stores/add":                            {who: runners, status: 303, new: true, form: form("kind", "vault", "name", "{new}-2", "in.address", "https://vault.example.com", "in.token.source", "internal", "in.token", "t")},
+	"POST /stores/test":                           {who: runners, status: 200, form: form("kind", "vault", "name", "draft", "in.address", "https://vault.invalid", "in.token", "t")},
+	"GET /stores/{name}/details":                  {path: "/stores/{store}/details", who: readersToo, status: 200},
+	"GET /stores/{name}/edit":                     {path: "/stores/{store}/edit", who: runners, status: 200},
+	"POST /stores/{name}/edit":                    {path: "/stores/{store}/edit", who: runners, status: 303, form: form("kind", "vault", "in.address", "https://vault.invalid")},
+	"POST /stores/{name}/test":                    {path: "/stores/{store}/test", who: runners, status: 200, form: form("a", "b")},
+	"GET /stores/{name}/delete":                   {path: "/stores/{store}/delete", who: runners, status: 200},
+	"POST /stores/{name}/delete":                  {path: "/stores/{store}/delete", who: runners, status: 303, new: true, form: form("confirm", "{new}")},
+	"GET /divisions":                              {who: roles + " " + elsewhere, status: 200},
+	"POST /divisions":                             {who: runners, status: 303, new: true, form: form("name", "{new}-d")},
+	"GET /divisions/{name}/delete":                {path: "/divisions/empty/delete", who: runners, status: 200},
+	"POST /divisions/{name}/delete":               {path: "/divisions/{new}/delete", who: runners, status: 303, new: true, form: form("confirm", "{new}")},
+	"GET /people":                                 {who: readersToo, status: 200},
+	"GET /people/invite":                          {who: runnersToo, status: 200},
+	"POST /people/invite":                         {who: runners, status: 200, new: true, form: form("email", "{new}-i@example.com", "role", "auditor", "division", "home")},
+	"GET /people/{id}":                            {path: "/people/{person}", who: readers, status: 200},
+	"POST /people/{id}":                           {path: "/people/{person}", who: runners, status: 303, form: form("name", "Pat", "role", "auditor", "division", "home")},
+	"POST /people/{id}/deactivate":                {path: "/people/{person}/deactivate", who: runners, status: 303, new: true, form: form("confirm", "{new}@example.com")},
+	"POST /people/{id}/activate":                  {path: "/people/{person}/activate", who: runners, status: 303, form: form("a", "b")},
+	"POST /people/{id}/link":                      {path: "/people/{person}/link", who: runners, status: 200, form: form("a", "b")},
+	"POST /people/{id}/sessions/end":              {path: "/people/{person}/sessions/end", who: runners, status: 303, form: form("session", "")},
+	"GET /single-sign-on":                         {who: readers, status: 200},
+	"POST /single-sign-on":                        {who: ownerOnly, status: 422, form: form("name", "x")},
+	"POST /single-sign-on/test":                   {who: ownerOnly, status: 200, form: form("name", "x")},
+	"GET /single-sign-on/delete":                  {who: ownerOnly, status: 404},
+	"POST /single-sign-on/delete":                 {who: ownerOnly, status: 404, form: form("confirm", "x")},
+	"GET /clients":                                {who: readersToo, status: 200},
+	"GET /audit":                                  {who: readersToo, status: 200},
+	"GET /audit/export":                           {who: readersToo, status: 200},
+	"GET /settings":                               {who: readersToo, status: 200},
+	"POST /settings/rotate-key":                   {who: ownerOnly, status: 303, form: form("a", "b")},
+	"GET /status":                                 {who: statuses + " " + elsewhere, status: 200},
 }
 
 // TestEveryRouteAndRole tries every route as every role, as an administrator of another
@@ -127,7 +149,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 	for _, role := range access.Roles()[1:] {
 		people[role], passwords[role] = boss.colleague(address(role), role, "*"), role
 	}
-	o := &objects{TB: t, hub: h}
+	o := &objects{TB: t, hub: h, boss: boss}
 	shared := o.make()
 
 	table := console.Routes()
@@ -204,12 +226,13 @@ func TestEveryRouteAndRole(t *testing.T) {
 // objects makes objects in the division home.
 type objects struct {
 	testing.TB
-	hub *hub
-	n   int
+	hub  *hub
+	boss *visitor
+	n    int
 }
 
 // make makes one of each, and returns what puts their names in the place of {credential},
-// {person}, {store} and {new}, which is the name of all of them.
+// {person}, {store}, {connector} and {new}, which is the name of all of them.
 func (o *objects) make() *strings.Replacer {
 	o.Helper()
 	o.n++
@@ -229,7 +252,12 @@ func (o *objects) make() *strings.Replacer {
 	must(err)
 	_, err = o.hub.CreateDivision(o.Context(), grantway.Division{Name: name})
 	must(err)
-	return strings.NewReplacer("{credential}", credential.ID, "{person}", invitation.Person.ID, "{store}", name, "{new}", name)
+	definition := "name: " + name + "\ntitle: " + name + "\ninputs:\n  - {key: client_id, required: true}\n  - {key: client_secret, type: secret, required: true}\n" +
+		"request:\n  url: https://token.invalid/token\n  body:\n    pairs: {id: '{{client_id}}', secret: '{{client_secret}}'}\n"
+	if r := o.boss.post("/connectors/import", form("yaml", definition)); r.StatusCode != http.StatusSeeOther {
+		o.Fatalf("import a connector: %d\n%.600s", r.StatusCode, text(r.body))
+	}
+	return strings.NewReplacer("{credential}", credential.ID, "{person}", invitation.Person.ID, "{store}", name, "{connector}", name, "{new}", name)
 }
 
 var tags = regexp.MustCompile(`<[^>]*>|\s+`)

@@ -22,6 +22,7 @@ import (
 func TestScreenshots(t *testing.T) {
 	provider := grantwaytest.NewProvider(t)
 	provider.Register(mailClient)
+	provider.Register(shopClient)
 	h := startHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()})
 	b := newBrowser(t, h.URL)
 	b.open("/sign-in")
@@ -31,12 +32,17 @@ func TestScreenshots(t *testing.T) {
 	b.setUp(h)
 	look(b, "credentials-empty")
 	ids := seed(t, h, provider)
+	seedConnectors(b, provider)
 
 	pages := map[string]string{
 		"credentials": "/credentials", "credential": "/credentials/" + ids[0], "credential-failing": "/credentials/" + ids[1], "credential-add": "/credentials/add",
 		"credential-edit": "/credentials/" + ids[0] + "/edit", "credential-delete": "/credentials/" + ids[0] + "/delete",
 		"credentials-none": "/credentials?q=nothing+like+it", "stores": "/stores", "store": "/stores/company-vault/details", "store-add": "/stores/add?kind=azure", "store-edit": "/stores/company-vault/edit", "store-delete": "/stores/company-vault/delete",
 		"single-sign-on": "/single-sign-on", "single-sign-on-end": "/single-sign-on/delete", "person": "/people/grace@example.com", "divisions": "/divisions", "division-delete": "/divisions/finance/delete", "clients": "/clients",
+		"integrations": "/integrations", "integration-add": "/integrations/genesys-cloud", "integrations-none": "/integrations?q=nothing+like+it", "instances": "/instances", "connectors": "/connectors", "connector": "/connectors/shop-of-berlin/details",
+		"connector-catalog": "/connectors/genesys-cloud/details", "connector-add": "/connectors/add", "connector-import": "/connectors/import", "connector-copy": "/connectors/spotify/copy", "connector-yaml": "/connectors/shop-of-berlin/yaml", "connector-delete": "/connectors/shop-of-berlin/delete",
+		"builder-variables": "/connectors/shop-of-berlin/build/variables", "builder-url": "/connectors/shop-of-berlin/build/url", "builder-header": "/connectors/shop-of-berlin/build/header", "builder-body": "/connectors/shop-of-berlin/build/body", "builder-response": "/connectors/shop-of-berlin/build/response",
+		"builder-api": "/connectors/shop-of-berlin/build/api", "builder-endpoints": "/connectors/shop-of-berlin/build/endpoints?endpoint=orders", "builder-verify": "/connectors/shop-of-berlin/build/verify", "builder-extends": "/connectors/spotify-copy/build/variables",
 		"people": "/people", "people-invite": "/people/invite", "account": "/account", "audit": "/audit", "settings": "/settings", "status": "/status",
 		"not-found": "/nowhere",
 	}
@@ -70,6 +76,44 @@ func TestScreenshots(t *testing.T) {
 	b.submit("main form .btn-primary")
 	look(b, "person-invited")
 }
+
+// seedConnectors makes connectors, with instances, and tries one.
+func seedConnectors(b *browser, p *grantwaytest.Provider) {
+	b.Helper()
+	b.newMethod("Shop of Berlin", "oauth2")
+	b.open("/connectors/shop-of-berlin/build/url")
+	b.fill("url", p.Token.URL)
+	b.save()
+	b.open("/connectors/shop-of-berlin/build/api")
+	b.fill("base_url", "https://shop.example.com/api")
+	b.save()
+	b.open("/connectors/shop-of-berlin/build/endpoints?endpoint=new")
+	b.fill("name", "orders", "title", "Orders", "path", "/v2/orders")
+	b.save()
+	for _, name := range []string{"shop-live", "shop-test"} {
+		b.open("/integrations/shop-of-berlin")
+		b.fill("name", name, "in.client_id", shopClient.ID, "in.client_secret", shopClient.Secret)
+		b.submit("#save")
+	}
+	b.click(".page-actions .btn-primary")
+	b.wait(".report-head")
+	look(b, "instance")
+	b.open("/connectors/shop-of-berlin/try")
+	look(b, "connector-try-empty")
+	b.fill("in.client_id", shopClient.ID, "in.client_secret", shopClient.Secret)
+	b.click("#try")
+	b.wait("#result .report-head")
+	look(b, "connector-try")
+	b.open("/connectors/shop-of-berlin/build/body")
+	b.submit(`[name=do][value="add:body"]`)
+	look(b, "builder-row")
+	b.open("/connectors/spotify/copy")
+	b.submit("form .btn-primary")
+	b.newMethod("Ledger", "key")
+}
+
+// shopClient is a client of the provider that puts its secret into the body.
+var shopClient = grantwaytest.Client{ID: "shop", Secret: "a-shop-that-never-sleeps", Method: grantwaytest.AuthPost}
 
 // mailClient is a client of the provider.
 var mailClient = grantwaytest.Client{ID: "mail-reader", Secret: "jhyun/ku[ojubbj]/jhgfdrg^7*dfg&jkiu#bjshdm,ktttdg"}
