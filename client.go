@@ -194,6 +194,15 @@ func (c *Client) TestSecretStore(ctx context.Context, name string, key SecretRef
 	return call[Report](ctx, c, http.MethodPost, storePath(name, "/test"), nil, key)
 }
 
+// TestSecretStoreDraft does the same with a secret store that is not saved. With draft.Version
+// set, it is a change to the saved store of that name, and the secrets it leaves out are those.
+func (c *Client) TestSecretStoreDraft(ctx context.Context, draft SecretStore, key SecretRef) (Report, error) {
+	return call[Report](ctx, c, http.MethodPost, "/v1/secret-stores/test", nil, struct {
+		SecretStore
+		Read SecretRef `json:"read,omitzero"`
+	}{draft, key})
+}
+
 func storePath(name, rest string) string {
 	return "/v1/secret-stores/" + url.PathEscape(name) + rest
 }

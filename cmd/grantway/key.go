@@ -12,6 +12,7 @@ import (
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/app"
 	"github.com/grantway/grantway/internal/seal"
+	"github.com/grantway/grantway/internal/secret"
 	"github.com/grantway/grantway/internal/store"
 )
 
@@ -55,17 +56,19 @@ one. The hub and its replicas go on serving meanwhile. The key-encryption key st
 		Use:   "wrap --new-key KEY",
 		Short: "Let a new key-encryption key open the database too",
 		Long: `Let a new key-encryption key open the database too. To change the key without downtime: wrap
-with the new one, start every replica with it, then unwrap the old one.`,
+with the new one, start every replica with it, then unwrap the old one, then rotate. A key in a
+KMS is tried first: it must encrypt and decrypt.`,
 		Example: `  grantway key new ./new-key
   grantway key wrap --new-key file:./new-key
   grantway serve --key file:./new-key
-  grantway key unwrap --key file:./new-key OLD-ID`,
+  grantway key unwrap --key file:./new-key OLD-ID
+  grantway key wrap --new-key vault:transit/grantway`,
 		Args: cobra.NoArgs,
 		RunE: c.withSealer(&o, func(ctx context.Context, db *store.Store, s *seal.Sealer, _ []string) error {
 			if newKey == "" {
-				return usagef("wrap needs --new-key file:PATH or env:NAME")
+				return usagef("wrap needs --new-key " + secret.KeyForms)
 			}
-			key, err := seal.ParseKey(newKey)
+			key, err := secret.OpenKey(newKey, nil)
 			if err != nil {
 				return fmt.Errorf("--new-key: %w", err)
 			}
@@ -75,7 +78,7 @@ with the new one, start every replica with it, then unwrap the old one.`,
 			return c.keyStatus(ctx, s)
 		}),
 	}
-	wraps.Flags().StringVar(&newKey, "new-key", "", "file:PATH or env:NAME")
+	wraps.Flags().StringVar(&newKey, "new-key", "", secret.KeyForms)
 	unwrap := &cobra.Command{
 		Use:   "unwrap ID",
 		Short: "End that a key-encryption key opens the database",

@@ -100,6 +100,11 @@ func TestScripts(t *testing.T) {
 			"as":       command((*scene).as),
 			"capture":  command((*scene).capture),
 			"openbao": command(func(s *scene, ts *testscript.TestScript, args []string) error {
+				if len(args) == 2 && args[0] == "transit" { // a key of the Transit engine
+					s.bao.Do("POST", "sys/mounts/transit", map[string]string{"type": "transit"})
+					s.bao.Do("POST", "transit/keys/"+args[1], nil)
+					return nil
+				}
 				if len(args) == 3 {
 					field, value, _ := strings.Cut(args[2], "=")
 					s.bao.Put(args[1], map[string]string{field: value})

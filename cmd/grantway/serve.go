@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/grantway/grantway/internal/app"
+	"github.com/grantway/grantway/internal/secret"
 )
 
 // stopTime is how long requests in flight may take once the hub is told to stop.
@@ -72,7 +73,7 @@ An interrupt or SIGTERM lets requests in flight finish; a second one ends the hu
 // databaseFlags are the flags that say where the database is and how to open it.
 func databaseFlags(flags *pflag.FlagSet, o *app.Options) {
 	flags.StringVar(&o.Database, "database", "", "postgres://… (default the SQLite file in the data directory)")
-	flags.StringVar(&o.Key, "key", "", "key-encryption key, file:PATH or env:NAME (default file:DATA/key, made on the first start)")
+	flags.StringVar(&o.Key, "key", "", "key-encryption key: "+secret.KeyForms+" (default file:DATA/key, made on the first start)")
 }
 
 // checkAddresses looks at --listen and --external-url, which it brings into the form that

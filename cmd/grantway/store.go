@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
@@ -157,11 +158,21 @@ func (c *cli) storeEdit() *cobra.Command {
 
 func (c *cli) storeTest() *cobra.Command {
 	var key grantway.SecretRef
+	var file string
 	cmd := &cobra.Command{
-		Use:   "test NAME",
+		Use:   "test NAME | test -f FILE",
 		Short: "Try to reach a secret store, to sign in and to read; exit code 3 if that fails",
-		Args:  cobra.ExactArgs(1),
+		Long: `Try to reach a secret store, to sign in and to read, with the saved settings or with those of
+a YAML file, which are not saved. Secrets that the file leaves out are those of the saved
+store of that name. The exit code is 3 when a step failed.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
+			switch {
+			case (file == "") == (len(args) == 0):
+				return usagef("test takes either the NAME of a saved store or -f FILE")
+			case file != "":
+				return c.testFile(ctx, hub, file, key)
+			}
 			report, err := hub.TestSecretStore(ctx, args[0], key)
 			if err != nil {
 				return err
@@ -170,10 +181,35 @@ func (c *cli) storeTest() *cobra.Command {
 		}),
 		ValidArgsFunction: c.storeNames(),
 	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "YAML file, like that of apply; - is standard input")
 	cmd.Flags().StringVar(&key.Key, "key", "", "secret to read; its value is not shown")
 	cmd.Flags().StringVar(&key.Field, "field", "", "member of it")
 	cmd.Flags().StringVar(&key.Version, "version", "", "version of it")
 	return cmd
+}
+
+// testFile tries the secret stores of a file, each as it would be after apply.
+func (c *cli) testFile(ctx context.Context, hub *grantway.Client, file string, key grantway.SecretRef) error {
+	objects, err := c.readObjects(file)
+	if err != nil {
+		return err
+	}
+	stores, err := plan(ctx, hub, slices.DeleteFunc(objects, func(o object) bool { return o.kind != kindStore }))
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, one := range stores {
+		report, err := hub.TestSecretStoreDraft(ctx, one.store, key)
+		if err != nil {
+			return one.locate(err)
+		}
+		if !c.json && len(stores) > 1 {
+			c.note("secret store %s", one.Name)
+		}
+		failed = append(failed, c.report(report))
+	}
+	return errors.Join(failed...)
 }
 
 func (c *cli) storeRemove() *cobra.Command {

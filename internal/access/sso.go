@@ -171,7 +171,7 @@ func (p *People) SSOName(ctx context.Context) (name string, ok bool, err error) 
 }
 
 // check finds all that is wrong with s, and completes it from the settings before.
-func (s *sso) check(ctx context.Context, tx *store.Tx, old *sso) error {
+func (s *sso) check(ctx context.Context, db queryer, old *sso) error {
 	var fields []grantway.Field
 	wrong := func(pointer, detail string) {
 		if detail != "" {
@@ -211,7 +211,7 @@ func (s *sso) check(ctx context.Context, tx *store.Tx, old *sso) error {
 	if len(s.Rules) > 100 {
 		wrong("/rules", "are more than 100")
 	}
-	divisions, err := divisionNames(ctx, tx)
+	divisions, err := divisionNames(ctx, db)
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,7 @@ func TestMethodNotAllowed(t *testing.T) {
 	for _, name := range []string{"check", "preview", "try"} {
 		methods["/v1/connectors/"+name] = methods["/v1/connectors/{name}"]
 	}
+	methods["/v1/secret-stores/test"] = methods["/v1/secret-stores/{name}"]
 	for path, want := range methods {
 		if slices.Contains(want, "GET") {
 			want = append(slices.Clone(want), "HEAD")

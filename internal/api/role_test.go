@@ -30,6 +30,7 @@ var allowed = map[string]string{
 	"getSecretStore":        "owner administrator auditor",
 	"replaceSecretStore":    "owner administrator",
 	"deleteSecretStore":     "owner administrator",
+	"testSecretStoreDraft":  "owner administrator",
 	"testSecretStore":       "owner administrator",
 	"listConnectors":        everybodyWithRole,
 	"createConnector":       "owner administrator",
@@ -164,7 +165,7 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 		body = h.credential(name, nil)
 	case "changeCredential":
 		body = object{"description": "changed"}
-	case "createSecretStore", "replaceSecretStore":
+	case "createSecretStore", "replaceSecretStore", "testSecretStoreDraft":
 		body = storeBody(name)
 	case "createConnector", "checkConnector", "replaceConnector":
 		body = definition(name)

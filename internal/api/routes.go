@@ -34,6 +34,7 @@ func (a *API) routes() []route {
 
 		{method: "GET", path: "/v1/secret-stores", name: "listSecretStores", tag: "Secret stores", summary: "List the places external secrets come from", status: 200, out: grantway.Page[grantway.SecretStore]{}, handle: a.listStores},
 		{method: "POST", path: "/v1/secret-stores", name: "createSecretStore", tag: "Secret stores", summary: "Add a secret store", in: grantway.SecretStore{}, status: 201, out: grantway.SecretStore{}, handle: a.createStore},
+		{method: "POST", path: "/v1/secret-stores/test", name: "testSecretStoreDraft", tag: "Secret stores", summary: "Try to reach, sign in and read with settings that are not saved; with a version, secrets that are left out are those of the saved store", in: storeTest{}, status: 200, out: grantway.Report{}, handle: a.testStoreDraft},
 		{method: "GET", path: "/v1/secret-stores/{name}", name: "getSecretStore", tag: "Secret stores", summary: "Read a secret store's settings, without its secrets, and who refers to it", status: 200, out: grantway.SecretStore{}, handle: a.getStore},
 		{method: "PUT", path: "/v1/secret-stores/{name}", name: "replaceSecretStore", tag: "Secret stores", summary: "Replace a secret store's settings; secrets that are left out are kept", in: grantway.SecretStore{}, status: 200, out: grantway.SecretStore{}, handle: a.replaceStore},
 		{method: "DELETE", path: "/v1/secret-stores/{name}", name: "deleteSecretStore", tag: "Secret stores", summary: "Delete a secret store; refused while credentials refer to it", status: 204, handle: a.deleteStore},

@@ -70,3 +70,20 @@ func (a *API) testStore(_ http.ResponseWriter, r *http.Request, who access.Calle
 	}
 	return a.Secrets.Test(r.Context(), who, r.PathValue("name"), key)
 }
+
+// storeTest is the body of testSecretStoreDraft.
+type storeTest struct {
+	grantway.SecretStore
+	Read *grantway.SecretRef `json:"read,omitempty"` // a secret to read; its store is this one
+}
+
+func (a *API) testStoreDraft(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	var in storeTest
+	if err := decode(r, &in, false); err != nil {
+		return nil, err
+	}
+	if in.Read == nil {
+		in.Read = &grantway.SecretRef{}
+	}
+	return a.Secrets.TestDraft(r.Context(), who, in.SecretStore, *in.Read)
+}

@@ -327,7 +327,7 @@ func OpenSealer(ctx context.Context, o Options, db *store.Store) (*seal.Sealer, 
 			}
 		}
 	}
-	key, err := seal.ParseKey(o.Key)
+	key, err := secret.OpenKey(o.Key, o.RootCAs)
 	if err != nil {
 		return nil, fmt.Errorf("--key: %w", err)
 	}

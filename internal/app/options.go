@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/secret"
 )
 
 // Options are the settings of a hub's process. Everything else is data in the hub.
@@ -16,7 +17,7 @@ type Options struct {
 	Listen      string // address to serve on; "127.0.0.1:8420"
 	Data        string // directory of the embedded database, its key and owner.json; "./data"
 	Database    string // postgres://… ; "" is SQLite in Data
-	Key         string // key-encryption key, file:PATH or env:NAME; "" is file:<Data>/key, made on the first start of the embedded database
+	Key         string // key-encryption key, as for secret.OpenKey; "" is file:<Data>/key, made on the first start of the embedded database
 	ExternalURL string // how clients reach the hub; "" is http(s)://<Listen>
 
 	TLSCert, TLSKey string // PEM files; both or neither
@@ -61,10 +62,12 @@ func (o Options) withDefaults() Options {
 }
 
 // reservedVariable says whether an environment variable holds, or may hold, secrets of the hub
-// itself: its settings and key, the password of its database, its account at a trace collector.
+// itself: its settings and key, the password of its database, its account at a trace collector,
+// what it signs in with to the KMS of its key.
 func (o Options) reservedVariable(name string) bool {
 	upper := strings.ToUpper(name)
-	for _, prefix := range []string{"GRANTWAY_", "PG", "OTEL_"} {
+	kms, _ := secret.KeySecrets(o.Key)
+	for _, prefix := range append(kms, "GRANTWAY_", "PG", "OTEL_") {
 		if strings.HasPrefix(upper, prefix) {
 			return true
 		}
@@ -75,7 +78,8 @@ func (o Options) reservedVariable(name string) bool {
 
 // reservedFiles are the files that hold secrets of the hub itself.
 func (o Options) reservedFiles() []string {
-	files := []string{filepath.Join(o.Data, "owner.json")}
+	_, files := secret.KeySecrets(o.Key)
+	files = append(files, filepath.Join(o.Data, "owner.json"))
 	if key, ok := strings.CutPrefix(o.Key, "file:"); ok {
 		files = append(files, key)
 	}
@@ -88,7 +92,7 @@ func (o Options) reservedFiles() []string {
 func (o Options) validate() error {
 	var fields []grantway.Field
 	if o.Database != "" && o.Key == "" {
-		fields = append(fields, grantway.Field{Pointer: "--key", Detail: "is required with --database: every replica needs the same key (file:PATH or env:NAME)"})
+		fields = append(fields, grantway.Field{Pointer: "--key", Detail: "is required with --database: every replica needs the same key (" + secret.KeyForms + ")"})
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		fields = append(fields, grantway.Field{Pointer: "--tls-cert", Detail: "and --tls-key go together"})

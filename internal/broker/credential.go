@@ -22,7 +22,6 @@ import (
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/catalog"
 	"github.com/grantway/grantway/internal/seal"
-	"github.com/grantway/grantway/internal/secret"
 	"github.com/grantway/grantway/internal/store"
 )
 
@@ -640,7 +639,7 @@ func (b *Broker) Release(ctx context.Context, tx *store.Tx, id, kind, name strin
 	return nil
 }
 
-func (b *Broker) references(ctx context.Context, q querier, id string) (users []string, err error) {
+func (b *Broker) references(ctx context.Context, q store.Querier, id string) (users []string, err error) {
 	rows, err := q.QueryContext(ctx, `SELECT kind, name FROM credential_reference WHERE credential_id = $1 ORDER BY kind, name`, id)
 	if err != nil {
 		return nil, fmt.Errorf("look for users of credential %s: %w", id, err)
@@ -658,7 +657,7 @@ func (b *Broker) references(ctx context.Context, q querier, id string) (users []
 
 // StoreUsers names the credentials that refer to a secret store, the first few: it is
 // secret.Options.Users.
-func StoreUsers(ctx context.Context, q secret.Querier, name string) (users []string, err error) {
+func StoreUsers(ctx context.Context, q store.Querier, name string) (users []string, err error) {
 	// The JSON of a reference is ours, and names of stores need no escapes. A name with "_",
 	// which LIKE takes for any character, finds too many: hence the second look.
 	rows, err := q.QueryContext(ctx, `SELECT name, inputs FROM credential WHERE inputs LIKE '%"store":"' || $1 || '"%' ORDER BY name_key`, name)
@@ -679,7 +678,7 @@ func StoreUsers(ctx context.Context, q secret.Querier, name string) (users []str
 }
 
 // ConnectorUsers are the credentials that are made of a connector: it is catalog.Options.Users.
-func ConnectorUsers(ctx context.Context, q catalog.Querier, connector string) (users []catalog.User, err error) {
+func ConnectorUsers(ctx context.Context, q store.Querier, connector string) (users []catalog.User, err error) {
 	rows, err := q.QueryContext(ctx, `SELECT name, division, connector_version, inputs FROM credential WHERE connector = $1 ORDER BY name_key`, connector)
 	if err != nil {
 		return nil, fmt.Errorf("look for users of connector %s: %w", connector, err)
@@ -697,9 +696,4 @@ func ConnectorUsers(ctx context.Context, q catalog.Querier, connector string) (u
 		users = append(users, u)
 	}
 	return users, rows.Err()
-}
-
-// querier is a transaction, or the read pool.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/store"
 )
 
 // breaks lists what keeps users, the credentials of a version, from going on with next in the
@@ -75,7 +76,7 @@ func credentials(names []string) string {
 
 // refuse compares what an edit of the connector name makes of all connectors, those that extend
 // it among them, with what they were, and refuses it if something breaks.
-func (c *Connectors) refuse(ctx context.Context, q Querier, who access.Caller, old, changed *snapshot, name string) error {
+func (c *Connectors) refuse(ctx context.Context, q store.Querier, who access.Caller, old, changed *snapshot, name string) error {
 	var fields []grantway.Field
 	for _, at := range slices.SortedFunc(maps.Keys(old.versions), func(a, b ref) int {
 		if a.name != b.name {
@@ -111,7 +112,7 @@ func (c *Connectors) refuse(ctx context.Context, q Querier, who access.Caller, o
 }
 
 // users are the credentials of a version. Those whose names are not for who are called "another credential".
-func (c *Connectors) users(ctx context.Context, q Querier, who access.Caller, at ref) ([]User, error) {
+func (c *Connectors) users(ctx context.Context, q store.Querier, who access.Caller, at ref) ([]User, error) {
 	if c.Users == nil {
 		return nil, nil
 	}
@@ -134,7 +135,7 @@ func (c *Connectors) users(ctx context.Context, q Querier, who access.Caller, at
 
 // usedBy names what keeps a connector from being deleted: the first credentials made of it, and
 // the connectors that extend it.
-func (c *Connectors) usedBy(ctx context.Context, q Querier, who access.Caller, s *snapshot, name string) ([]string, error) {
+func (c *Connectors) usedBy(ctx context.Context, q store.Querier, who access.Caller, s *snapshot, name string) ([]string, error) {
 	var list []string
 	users, err := c.users(ctx, q, who, ref{name: name})
 	if err != nil {

@@ -13,7 +13,6 @@ package catalog
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +40,7 @@ type Options struct {
 
 	// Users names the credentials that are made of a connector, with their plain inputs and marks in the place of
 	// secrets. The app sets it from the one who keeps credentials; nil means that there are none.
-	Users func(ctx context.Context, q Querier, connector string) ([]User, error)
+	Users func(ctx context.Context, q store.Querier, connector string) ([]User, error)
 }
 
 // User is a credential made of a connector.
@@ -49,11 +48,6 @@ type User struct {
 	Name, Division string
 	Version        int64 // of the connector
 	Inputs         grantway.Inputs
-}
-
-// Querier is a transaction, or the read pool.
-type Querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // Connectors are all connectors of the hub. Safe for concurrent use.
@@ -155,7 +149,7 @@ func (c *Connectors) load(ctx context.Context) error {
 	return nil
 }
 
-func readRows(ctx context.Context, q Querier) ([]row, error) {
+func readRows(ctx context.Context, q store.Querier) ([]row, error) {
 	found, err := q.QueryContext(ctx, `
 		SELECT v.name, v.version, v.definition, c.revision, v.created_at, v.updated_at
 		FROM connector_version v JOIN connector c ON c.name = v.name ORDER BY v.name, v.version`)

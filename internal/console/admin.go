@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/csv"
 	"encoding/json"
+	"html/template"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -16,52 +17,6 @@ import (
 	"github.com/grantway/grantway/internal/broker"
 	"github.com/grantway/grantway/internal/store"
 )
-
-type storesPage struct {
-	Frame
-	Stores []storeRow
-}
-
-type storeRow struct {
-	grantway.SecretStore
-	Took time.Duration
-}
-
-func (c *Console) stores(r *request) (answer, error) {
-	p := &storesPage{Frame: frame("stores", "Secret stores", administration, globalSettings)}
-	list, err := c.Secrets.List(r.Context(), r.who)
-	if err != nil {
-		return answer{}, err
-	}
-	for _, s := range list {
-		p.Stores = append(p.Stores, storeRow{s, 0})
-	}
-	return answer{page: p}, nil
-}
-
-func (c *Console) testStore(r *request) (answer, error) {
-	began := time.Now()
-	name := r.PathValue("name")
-	report, err := c.Secrets.Test(r.Context(), r.who, name, grantway.SecretRef{})
-	if err != nil {
-		return answer{}, err
-	}
-	s, err := c.Secrets.Get(r.Context(), r.who, name)
-	if err != nil {
-		return answer{}, err
-	}
-	row := storeRow{s, time.Since(began).Round(time.Microsecond)}
-	if n := len(report.Steps); !report.OK && n > 0 {
-		row.Error = report.Steps[n-1].Message
-	}
-	switch {
-	case r.htmx:
-		return answer{page: &storesPage{Frame: frame("stores", ""), Stores: []storeRow{row}}, part: "rows"}, nil
-	case row.Error != "":
-		return answer{redirect: "/stores", flash: row.Error}, nil
-	}
-	return answer{redirect: "/stores", flash: "The secret store " + name + " can be read."}, nil
-}
 
 type divisionsPage struct {
 	Frame
@@ -161,7 +116,7 @@ type auditPage struct {
 	Action, Caller, Object, Outcome, From, Until string
 	Actions                                      []string // to choose from
 	Next                                         string
-	Export                                       string // query of the export links
+	Export                                       template.URL // query of the export links
 	Filtered                                     bool
 	Errors                                       problems
 }
@@ -207,7 +162,7 @@ func (c *Console) audit(r *request) (answer, error) {
 	}
 	p.Events = page.Items
 	v.Del("cursor")
-	p.Export = v.Encode()
+	p.Export = template.URL(v.Encode())
 	if page.Next != "" {
 		v.Set("cursor", page.Next)
 		p.Next = "/audit?" + v.Encode()

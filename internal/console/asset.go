@@ -36,9 +36,9 @@ type asset struct {
 	plain, zipped []byte
 }
 
-func loadAssets() (*assets, error) {
+func loadAssets(files ...fs.FS) (*assets, error) {
 	a := &assets{urls: map[string]string{}, files: map[string]asset{}}
-	for _, dir := range []fs.FS{built, own} {
+	for _, dir := range files {
 		err := fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || path.Ext(name) == "" {
 				return err

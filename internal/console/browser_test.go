@@ -1,13 +1,21 @@
 package console_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -118,7 +126,7 @@ func newBrowser(t testing.TB, url string) *browser {
 	if err := chromedp.Listen(tab, func(ev any) { b.complaint(ev) }); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
-	ctx, timeout := context.WithTimeout(tab, 4*time.Minute)
+	ctx, timeout := context.WithTimeout(tab, 10*time.Minute)
 	b.ctx = ctx
 	t.Cleanup(func() {
 		timeout()
@@ -230,6 +238,9 @@ func (b *browser) wait(selector string) {
 func (b *browser) fill(values ...string) {
 	b.Helper()
 	for i := 0; i < len(values); i += 2 {
+		if values[i+1] == "" { // as it is
+			continue
+		}
 		b.do(chromedp.SetValue(chromedp.CSS(`[name="`+values[i]+`"]`), values[i+1]))
 	}
 }
@@ -243,6 +254,12 @@ func (b *browser) html() string { b.Helper(); return run(b, chromedp.OuterHTML(c
 func eval[T any](b *browser, script string) T {
 	b.Helper()
 	return run(b, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
+}
+
+// focused waits until the element of that id has the focus.
+func (b *browser) focused(id string) {
+	b.Helper()
+	eval[bool](b, `new Promise((done) => { const look = () => document.activeElement.id === "`+id+`" ? done(true) : requestAnimationFrame(look); look(); })`)
 }
 
 func (b *browser) has(text string) {
@@ -296,15 +313,64 @@ func (b *browser) accessible(what string) {
 	}
 }
 
-// picture writes a screenshot of the whole page.
+// picture writes a screenshot of the whole page, as on a screen that is high enough for it.
 func (b *browser) picture(file string, width int64) {
 	b.Helper()
 	b.size(width)
+	height := max(900, eval[int64](b, `document.documentElement.scrollHeight`))
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 600})
 	eval[int](b, `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))`)
-	shot := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{CaptureBeyondViewport: new(true)})
-	if err := os.WriteFile(file, shot.Data, 0o644); err != nil {
+	shot := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{})
+	small, err := fewerColors(shot.Data)
+	if err == nil {
+		err = os.WriteFile(file, small, 0o644)
+	}
+	if err != nil {
 		b.Fatal(err)
 	}
+	b.size(width)
+}
+
+// fewerColors keeps at most 256 colors of a PNG, the most frequent ones, which halves the size
+// of a page and does not show.
+func fewerColors(data []byte) ([]byte, error) {
+	from, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	area := from.Bounds()
+	plain := image.NewRGBA(area)
+	draw.Draw(plain, area, from, area.Min, draw.Src)
+	counts := map[[4]byte]int{}
+	for i := 0; i < len(plain.Pix); i += 4 {
+		counts[[4]byte(plain.Pix[i:])]++
+	}
+	frequent := slices.SortedFunc(maps.Keys(counts), func(a, b [4]byte) int {
+		return cmp.Or(counts[b]-counts[a], bytes.Compare(a[:], b[:]))
+	})
+	var palette color.Palette
+	for _, c := range frequent { // none that is much like another one, so that a small red icon stays red
+		one := color.RGBA{c[0], c[1], c[2], c[3]}
+		alike := func(p color.Color) bool {
+			q := p.(color.RGBA)
+			r, g, b := int(one.R)-int(q.R), int(one.G)-int(q.G), int(one.B)-int(q.B)
+			return r*r+g*g+b*b < 150
+		}
+		if len(palette) < 256 && !slices.ContainsFunc(palette, alike) {
+			palette = append(palette, one)
+		}
+	}
+	index := map[[4]byte]uint8{}
+	for _, c := range frequent {
+		index[c] = uint8(palette.Index(color.RGBA{c[0], c[1], c[2], c[3]}))
+	}
+	to := image.NewPaletted(area, palette)
+	for i := range to.Pix {
+		to.Pix[i] = index[[4]byte(plain.Pix[4*i:])]
+	}
+	var out bytes.Buffer
+	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, to)
+	return out.Bytes(), err
 }
 
 // setUp makes the owner's account by the link, which signs in.

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -74,10 +75,12 @@ type Console struct {
 
 // New returns a Console. Without built assets it works, and says in the log and on every
 // page what is missing.
-func New(o Options) (*Console, error) {
+func New(o Options) (*Console, error) { return newConsole(o, built, own) }
+
+func newConsole(o Options, files ...fs.FS) (*Console, error) {
 	c := &Console{Options: o}
 	var err error
-	if c.assets, err = loadAssets(); err != nil {
+	if c.assets, err = loadAssets(files...); err != nil {
 		return nil, fmt.Errorf("console assets: %w", err)
 	}
 	if c.assets.missing {
@@ -379,8 +382,10 @@ func sentence(s string) string {
 	if s == "" {
 		return s
 	}
-	first, size := utf8.DecodeRuneInString(s)
-	s = strings.ToUpper(string(first)) + s[size:]
+	if word, _, _ := strings.Cut(s, " "); !strings.Contains(word, "_") { // the name of an input stays as it is
+		first, size := utf8.DecodeRuneInString(s)
+		s = strings.ToUpper(string(first)) + s[size:]
+	}
 	if !strings.ContainsAny(s[len(s)-1:], ".!?") {
 		s += "."
 	}

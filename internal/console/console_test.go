@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -223,7 +225,7 @@ func TestKeyboard(t *testing.T) {
 	b := newBrowser(t, h.URL)
 	b.setUp(h)
 	b.open("/credentials/add")
-	b.do(chromedp.WaitVisible(chromedp.CSS("#name")), chromedp.Focus(chromedp.CSS("#name"))) // the only help; from here on keys alone
+	b.focused("name") // by autofocus; from here on keys alone
 	type_ := func(keys string) { b.do(chromedp.KeyEvent(keys)) }
 	type_("by-keyboard" + kb.Tab + "sales" + kb.Tab) // name, client identifier, then the source
 	type_(kb.Tab + awkward + kb.Tab)
@@ -236,10 +238,12 @@ func TestKeyboard(t *testing.T) {
 		t.Fatalf("after Advanced the focus is on %q", at)
 	}
 	type_(kb.Tab)
-	b.do(chromedp.KeyEvent(kb.Enter))
+	b.focused("validate")
+	type_(kb.Enter)
 	b.wait("#report .report-head.ok")
-	b.do(chromedp.Focus(chromedp.CSS("#validate")), chromedp.KeyEvent(kb.Tab))
-	b.do(chromedp.Focus(chromedp.CSS("#save")))
+	b.focused("validate") // where it was, although the button was off meanwhile
+	b.do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)))
+	b.focused("save")
 	b.follow(chromedp.KeyEvent(kb.Enter))
 	b.has("by-keyboard is added.")
 }
@@ -301,4 +305,27 @@ func TestRotation(t *testing.T) {
 	b.submit(`#secret form[action$="retire"] button`)
 	b.has("The next secret is forgotten")
 	b.has("credential.update")
+}
+
+// TestTimes are words in the page, exact in the reader's own zone on hover, and UTC without scripts.
+func TestTimes(t *testing.T) {
+	h := startHub(t, grantwaytest.HubOptions{})
+	b := newBrowser(t, h.URL)
+	call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})
+	b.setUp(h)
+	b.open("/account")
+	const when = `document.querySelector("dd time")`
+	if got := eval[string](b, when+`.textContent`); !strings.Contains(got, "ago") && got != "now" {
+		t.Errorf("the page says %q", got)
+	}
+	exact, machine := eval[string](b, when+`.title`), eval[string](b, when+`.dateTime`)
+	at, err := time.Parse(time.RFC3339, machine)
+	if err != nil || !strings.Contains(exact, at.Add(9*time.Hour).Format("3:04:05")) || !strings.Contains(exact, "GMT+9") {
+		t.Errorf("on hover %q, want %s in Tokyo (%v)", exact, machine, err)
+	}
+	b.scripts(false)
+	b.open("/account")
+	if got := b.text("dd time"); got != at.UTC().Format("2006-01-02 15:04 UTC") {
+		t.Errorf("without scripts %q", got)
+	}
 }

@@ -3,9 +3,11 @@ package console
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -137,13 +139,12 @@ const (
 	bulkAtMost = 1000
 )
 
-// bulkPage shows how far a bulk validation is. It keeps no state here: what is left to do
-// travels with the page.
+// bulkPage shows how far a bulk validation is. It keeps no state here: what is left to do,
+// and what came out, travels with the page.
 type bulkPage struct {
 	Frame
-	Left    []string // ids
-	Done    []string
-	Results []bulkResult // newest first
+	Left    []string     // ids
+	Results []bulkResult // of those that are done, what does not work first
 	Total   int
 	Worked  int
 	Failed  int
@@ -151,44 +152,58 @@ type bulkPage struct {
 }
 
 type bulkResult struct {
-	ID, Name string
-	OK       bool
-	Message  string
-	Hint     string
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	OK      bool   `json:"ok"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
 }
 
 func (c *Console) validateMany(r *request) (answer, error) {
 	p := &bulkPage{Frame: frame("bulk", "Validate credentials", administration, globalSettings, credentialsAt)}
-	p.Left, p.Done = r.PostForm["id"], r.PostForm["done"]
-	if len(p.Left)+len(p.Done) > bulkAtMost {
+	p.Left = r.PostForm["id"]
+	for _, text := range r.PostForm["result"] {
+		var result bulkResult
+		if err := json.Unmarshal([]byte(text), &result); err != nil {
+			return answer{}, grantway.Errorf(grantway.Malformed, "the form did not arrive whole; begin again in the list")
+		}
+		p.Results = append(p.Results, result)
+	}
+	p.Total = len(p.Left) + len(p.Results)
+	if p.Total > bulkAtMost {
 		return answer{}, grantway.Errorf(grantway.Invalid, "at most %d credentials can be validated at once; select fewer", bulkAtMost)
 	}
-	if len(p.Left)+len(p.Done) == 0 {
+	if p.Total == 0 {
 		return answer{redirect: "/credentials", flash: "Select the credentials to validate first."}, nil
 	}
-	p.Total = len(p.Left) + len(p.Done)
 	now := p.Left[:min(bulkAtOnce, len(p.Left))]
 	if r.form("go") == "" { // the first page only says what will be done
 		now = nil
 	}
+	p.Left = p.Left[len(now):]
 	results := make([]bulkResult, len(now))
 	var all sync.WaitGroup
 	for i, id := range now {
 		all.Go(func() { results[i] = c.validateOne(r.Context(), r.who, id) })
 	}
 	all.Wait()
-	p.Left = p.Left[len(now):]
-	p.Results = results
-	worked, _ := strconv.Atoi(r.form("worked"))
-	p.Worked = max(worked, 0)
-	for _, result := range results {
-		p.Done = append(p.Done, result.ID)
+	p.Results = append(p.Results, results...)
+	slices.SortStableFunc(p.Results, func(a, b bulkResult) int { // what does not work first
+		switch {
+		case a.OK == b.OK:
+			return strings.Compare(a.Name, b.Name)
+		case a.OK:
+			return 1
+		}
+		return -1
+	})
+	for _, result := range p.Results {
 		if result.OK {
 			p.Worked++
 		}
 	}
-	p.Failed = len(p.Done) - p.Worked
-	p.Percent = len(p.Done) * 100 / p.Total
+	p.Failed = len(p.Results) - p.Worked
+	p.Percent = len(p.Results) * 100 / p.Total
 	a := answer{page: p}
 	if r.htmx {
 		a.part = "bulk"
@@ -217,7 +232,7 @@ func (c *Console) validateOne(ctx context.Context, who access.Caller, id string)
 				step = report.Steps[i]
 			}
 		}
-		result.Message, result.Hint = step.Message, step.Hint
+		result.Message, result.Hint = sentence(step.Message), step.Hint
 	}
 	return result
 }

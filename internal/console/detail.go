@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,6 +71,26 @@ type moment struct {
 	Until time.Time
 }
 
+// For is how long it went on; "" if no longer than a minute.
+func (m moment) For() string {
+	d := m.Until.Sub(m.At)
+	count := func(n time.Duration, unit string) string {
+		if n == 1 {
+			return "1 " + unit
+		}
+		return number(int64(n)) + " " + unit + "s"
+	}
+	switch {
+	case d < 2*time.Minute:
+		return ""
+	case d < 2*time.Hour:
+		return count(d/time.Minute, "minute")
+	case d < 48*time.Hour:
+		return count(d/time.Hour, "hour")
+	}
+	return count(d/(24*time.Hour), "day")
+}
+
 var spans = []struct {
 	name, title string
 	length      time.Duration
@@ -106,7 +127,7 @@ func (c *Console) newDetailPage(r *request) (*detailPage, error) {
 	if !ok {
 		return nil, grantway.Errorf(grantway.Conflict, "this hub does not know the connector %q of the credential", saved.Connector)
 	}
-	p.Facts, p.Secret = facts(def, saved), secretsOf(def, saved, p.Status)
+	p.Facts, p.Secret = c.facts(def.Inputs, saved.Inputs), secretsOf(def, saved, p.Status)
 	p.Secret.Stores = c.Secrets.Names()
 
 	span := spans[1]
@@ -152,37 +173,71 @@ func (c *Console) newDetailPage(r *request) (*detailPage, error) {
 }
 
 // facts are the inputs that are set, without the secrets.
-func facts(def *connector.Definition, saved grantway.Credential) (list []fact) {
-	for _, in := range def.Inputs {
-		v := saved.Inputs[in.Key]
-		text, kind := v.Text, "text"
-		switch {
-		case in.Key == "auth_method":
-			text = methodTitles[cmp.Or(v.Text, in.Default)]
-		case v.Ref != nil:
-			text = v.Ref.Store + " / " + v.Ref.Key
-			if v.Ref.Field != "" {
-				text += " (field " + v.Ref.Field + ")"
-			}
-			kind = "external"
-		case v.Set:
-			text, kind = "Stored, encrypted", "internal"
-		case v.Params != nil:
-			var parts []string
-			for _, param := range v.Params {
-				parts = append(parts, param.In+": "+param.Name+" = "+param.Value)
-			}
-			text = strings.Join(parts, "\n")
-		case in.Type == connector.PEM && text != "":
-			text = "PEM certificate"
-		case in.Type == connector.Boolean && text == "true":
-			text = "Yes"
+func (c *Console) facts(inputs []connector.Input, set grantway.Inputs) (list []fact) {
+	for _, in := range inputs {
+		v := set[in.Key]
+		one, ok := factOf(in, v)
+		if !ok {
+			continue
 		}
-		if text != "" {
-			list = append(list, fact{in.Title, text, kind})
+		if v.Ref != nil {
+			if there := c.Secrets.Spelling(*v.Ref); there != v.Ref.Key {
+				one.Value += "\nread as " + there
+			}
 		}
+		list = append(list, one)
 	}
 	return list
+}
+
+// factOf is an input as people read it, without what is secret; ok is false when it is not set.
+func factOf(in connector.Input, v grantway.Value) (one fact, ok bool) {
+	text, kind := v.Text, "text"
+	if text == "" && (in.Key == "auth_method" || in.Key == "auth" || in.Type == connector.Seconds) { // worth saying even so
+		text = in.Default
+	}
+	switch {
+	case in.Type == connector.Enum:
+		text = cmp.Or(methodTitles[text], text)
+	case v.Ref != nil:
+		text = v.Ref.Store + " / " + v.Ref.Key
+		if v.Ref.Field != "" {
+			text += " (field " + v.Ref.Field + ")"
+		}
+		if v.Ref.Version != "" {
+			text += " (version " + v.Ref.Version + ")"
+		}
+		kind = "external"
+	case v.Set:
+		text, kind = "Stored, encrypted", "internal"
+	case v.Params != nil:
+		var parts []string
+		for _, param := range v.Params {
+			parts = append(parts, param.In+": "+param.Name+" = "+param.Value)
+		}
+		text = strings.Join(parts, "\n")
+	case in.Type == connector.PEM && text != "":
+		text = "PEM certificate"
+	case in.Type == connector.Boolean && text == "true":
+		text = "Yes"
+	case in.Type == connector.Seconds:
+		text = duration(text)
+	}
+	return fact{in.Title, text, kind}, text != ""
+}
+
+// duration is a number of seconds as people read it.
+func duration(seconds string) string {
+	n, err := strconv.Atoi(seconds)
+	switch {
+	case err != nil:
+		return seconds
+	case n%3600 == 0:
+		return strconv.Itoa(n/3600) + " h"
+	case n%60 == 0:
+		return strconv.Itoa(n/60) + " min"
+	}
+	return seconds + " s"
 }
 
 func secretsOf(def *connector.Definition, saved grantway.Credential, s grantway.Status) secretState {

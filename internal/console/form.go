@@ -29,6 +29,7 @@ type formPage struct {
 	Fields                          map[string]*field
 	Advanced                        []*field
 	AdvancedOpen                    bool
+	AdvancedSet                     int // how many of them are set
 	NoScope                         bool
 	Hint                            string
 	Restored                        bool
@@ -55,9 +56,44 @@ type field struct {
 	Stored   bool     // an internal one is stored
 	Typed    bool     // one was typed before this page was drawn again
 	Stores   []string // to choose from
+	Near     bool     // they are those at hand: environment and files
+	Spelled  string   // the key as the store spells it, if that is another way
 }
 
-// methodTitles are the authentication methods as people read them.
+// When says with which choices the field is required; "" when that does not depend.
+func (f *field) When() string {
+	if f.RequiredWhen == nil {
+		return ""
+	}
+	var titles []string
+	for _, v := range f.RequiredWhen.Values {
+		titles = append(titles, cmp.Or(methodTitles[v], v))
+	}
+	return "needed for " + strings.Join(titles, ", ")
+}
+
+// show fills the field with what is stored.
+func (f *field) show(v grantway.Value) {
+	f.Value, f.Params, f.Stored = v.Text, v.Params, v.Set
+	if v.Ref != nil {
+		f.External, f.Ref = true, *v.Ref
+	}
+}
+
+// advanced says how many of the fields are set, and whether they should be shown: if they are
+// open, or one of them is wrong.
+func advanced(fields []*field, open bool) (set int, show bool) {
+	for _, f := range fields {
+		if f.Value != "" || f.Params != nil || f.Stored || f.External || f.Typed {
+			set++
+		}
+		open = open || f.Error != ""
+	}
+	return set, open
+}
+
+// methodTitles are the authentication methods, and ways to sign in to secret stores, as
+// people read them.
 var methodTitles = map[string]string{
 	"client_secret_basic":         "HTTP Basic",
 	"client_secret_post":          "In the body",
@@ -66,6 +102,9 @@ var methodTitles = map[string]string{
 	"tls_client_auth":             "Client certificate (authority)",
 	"self_signed_tls_client_auth": "Client certificate (self-signed)",
 	"none":                        "None (public client)",
+
+	"token": "Token", "approle": "AppRole", "kubernetes": "Kubernetes", "jwt": "JWT",
+	"managed_identity": "Managed identity", "client_secret": "Client secret", "certificate": "Certificate", "workload_identity": "Workload identity",
 }
 
 // Choice is an option of a select.
@@ -133,16 +172,15 @@ func (c *Console) addCredentialPage(r *request) (answer, error) {
 	return answer{page: p}, err
 }
 
-// stored fills the form with a credential as it is saved.
-func (p *formPage) stored(saved grantway.Credential) {
+// stored fills a form with a credential as it is saved.
+func (c *Console) stored(p *formPage, saved grantway.Credential) {
 	p.ID, p.Name, p.Was, p.Description, p.Division, p.Version = saved.ID, saved.Name, saved.Name, saved.Description, saved.Division, saved.Version
 	p.Title = "Edit " + saved.Name
 	p.Crumbs = []crumb{administration, globalSettings, credentialsAt, {saved.Name, "/credentials/" + saved.ID}}
 	for key, f := range p.Fields {
-		v := saved.Inputs[key]
-		f.Value, f.Params, f.Stored = v.Text, v.Params, v.Set
-		if v.Ref != nil {
-			f.External, f.Ref = true, *v.Ref
+		f.show(saved.Inputs[key])
+		if there := c.Secrets.Spelling(f.Ref); there != f.Ref.Key {
+			f.Spelled = there
 		}
 	}
 	p.NoScope = p.Fields["scopes"].Value == ""
@@ -168,7 +206,7 @@ func (c *Console) editForm(r *request, id string) (*formPage, grantway.Credentia
 	}
 	p, err := c.newForm(r, def)
 	if err == nil {
-		p.stored(saved)
+		c.stored(p, saved)
 		if err = c.Audit.Require(r.Context(), r.who, access.WriteCredential, saved.Division, grantway.Event{Action: "credential.write", Object: "credential/" + saved.Name}); err != nil {
 			return nil, saved, err
 		}
@@ -203,39 +241,40 @@ func (c *Console) posted(r *request) (*formPage, grantway.Credential, error) {
 		}
 	}
 	for key, f := range p.Fields {
-		name := "in." + key
-		switch f.Type {
-		case connector.SecretText:
-			f.read(r, name, kept)
-			if v, given := f.value(kept[key]); given {
-				out.Inputs[key] = v
-			}
-		case connector.Parameters:
-			f.Params = nil
-			names, ins, values := r.PostForm[name+".name"], r.PostForm[name+".in"], r.PostForm[name+".value"]
-			for i := range min(len(names), len(ins), len(values)) {
-				if strings.TrimSpace(names[i]) != "" || values[i] != "" {
-					f.Params = append(f.Params, grantway.Param{In: ins[i], Name: strings.TrimSpace(names[i]), Value: values[i]})
-				}
-			}
-			if f.Params != nil {
-				out.Inputs[key] = grantway.Value{Params: f.Params}
-			}
-		default:
-			f.Value = strings.TrimSpace(strings.ReplaceAll(r.PostFormValue(name), "\r\n", "\n"))
-			if f.Type == connector.Scopes {
-				f.Value = strings.Join(strings.Fields(f.Value), " ")
-			}
-			if saved.Inputs[key].Text == "" && f.Value == f.Default { // nobody said so
-				f.Value = ""
-			}
-			if f.Value != "" {
-				out.Inputs[key] = grantway.Text(f.Value)
-			}
+		if v, given := f.posted(r, saved.Inputs[key], kept); given {
+			out.Inputs[key] = v
 		}
 	}
 	p.Kept, err = c.sealKept(r, kept)
 	return p, out, err
+}
+
+// posted takes over what was entered for an input, of which saved is stored. given is false
+// when there is nothing to say.
+func (f *field) posted(r *request, saved grantway.Value, kept map[string]string) (v grantway.Value, given bool) {
+	name := "in." + f.Key
+	switch f.Type {
+	case connector.SecretText:
+		f.read(r, name, kept)
+		return f.value(kept[f.Key]), true
+	case connector.Parameters:
+		f.Params = nil
+		names, ins, values := r.PostForm[name+".name"], r.PostForm[name+".in"], r.PostForm[name+".value"]
+		for i := range min(len(names), len(ins), len(values)) {
+			if strings.TrimSpace(names[i]) != "" || values[i] != "" {
+				f.Params = append(f.Params, grantway.Param{In: ins[i], Name: strings.TrimSpace(names[i]), Value: values[i]})
+			}
+		}
+		return grantway.Value{Params: f.Params}, f.Params != nil
+	}
+	f.Value = strings.TrimSpace(strings.ReplaceAll(r.PostFormValue(name), "\r\n", "\n"))
+	if f.Type == connector.Scopes {
+		f.Value = strings.Join(strings.Fields(f.Value), " ")
+	}
+	if saved.Text == "" && f.Value == f.Default { // nobody said so
+		f.Value = ""
+	}
+	return grantway.Text(f.Value), f.Value != ""
 }
 
 // read takes over what was entered for a secret. A secret that was typed joins kept, so
@@ -256,21 +295,19 @@ func (f *field) read(r *request, name string, kept map[string]string) {
 	f.Typed = kept[f.Key] != ""
 }
 
-// value is what to save of a secret; given is false when there is nothing to say, which
-// keeps what is stored.
-func (f *field) value(typed string) (v grantway.Value, given bool) {
+// value is what to save of a secret of which typed was entered; the empty value removes what
+// is stored.
+func (f *field) value(typed string) grantway.Value {
 	switch {
-	case f.External && (f.Ref.Key != "" || f.Ref.Field != "" || f.Ref.Version != ""):
+	case f.External && f.Ref != (grantway.SecretRef{Store: f.Ref.Store}):
 		ref := f.Ref
-		return grantway.Value{Ref: &ref}, true
+		return grantway.Value{Ref: &ref}
 	case f.External:
-		return grantway.Value{}, true
+		return grantway.Value{}
 	case typed != "":
-		return grantway.Text(typed), true
-	case f.Stored:
-		return grantway.Value{Set: true}, true
+		return grantway.Text(typed)
 	}
-	return grantway.Value{}, true // of an external one that is no more
+	return grantway.Value{Set: f.Stored}
 }
 
 func keptPlace(r *request) seal.Place {
@@ -330,33 +367,39 @@ func (p *formPage) missing() problems {
 	return wrong
 }
 
-// finish puts errors beside their fields.
-func (p *formPage) finish(wrong problems) {
-	p.Errors = wrong
+// summary puts errors beside their fields, and lists them.
+func summary(wrong problems, fields map[string]*field) (list []wrongField) {
 	for _, key := range slices.Sorted(maps.Keys(wrong)) {
 		w := wrongField{Detail: wrong[key]}
-		name := strings.TrimPrefix(key, "/inputs/")
-		name, _, _ = strings.Cut(name, "/")
-		f, ok := p.Fields[name]
-		switch {
-		case ok:
-			f.Error = wrong[key]
-			w.Anchor, w.Title = "in."+name, f.Title
-		case key == "/name":
-			w.Anchor, w.Title = "name", "Name"
-		case key == "/division":
-			w.Anchor, w.Title = "division", "Division"
-		case key == "/description":
-			w.Anchor, w.Title = "description", "Description"
+		input, isInput := strings.CutPrefix(key, "/inputs/")
+		input, _, _ = strings.Cut(input, "/")
+		switch name := strings.TrimPrefix(key, "/"); {
+		case isInput && fields[input] != nil:
+			fields[input].Error = wrong[key]
+			w.Anchor, w.Title = "in."+input, fields[input].Title
+		case slices.Contains([]string{"name", "description", "division"}, name):
+			w.Anchor, w.Title = name, strings.ToUpper(name[:1])+name[1:]
 		}
-		p.Wrong = append(p.Wrong, w)
+		list = append(list, w)
 	}
-	for _, f := range p.Advanced {
-		if f.Error != "" || f.Value != "" || f.Params != nil || f.Stored || f.External || f.Typed {
-			p.AdvancedOpen = true
-		}
+	return list
+}
+
+// finish puts errors beside their fields.
+func (p *formPage) finish(wrong problems) {
+	p.Errors, p.Wrong = wrong, summary(wrong, p.Fields)
+	method := cmp.Or(p.Fields["auth_method"].Value, p.Fields["auth_method"].Default)
+	p.AdvancedOpen = strings.Contains(method, "jwt") || strings.Contains(method, "tls") // what they need is there
+	p.AdvancedSet, p.AdvancedOpen = advanced(p.Advanced, p.AdvancedOpen)
+	if p.NoScope {
+		p.AdvancedSet++
 	}
-	p.AdvancedOpen = p.AdvancedOpen || p.NoScope || p.Description != ""
+	if p.Description != "" {
+		p.AdvancedSet++
+	}
+	if p.Errors["/description"]+p.Errors["/division"] != "" {
+		p.AdvancedOpen = true
+	}
 	p.Hint = broker.EndpointHint(p.Fields["token_endpoint"].Value, cmp.Or(p.Fields["auth_method"].Value, "client_secret_basic"))
 }
 

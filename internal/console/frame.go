@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -97,6 +96,7 @@ func (c *Console) menu(who access.Caller, here string) []section {
 		entry{access.PickCredential, item{Title: "Divisions", Path: "/divisions", Icon: "building-community"}})
 	add("Access",
 		entry{access.ReadPerson, item{Title: "People", Path: "/people", Icon: "users"}},
+		entry{access.ReadPerson, item{Title: "Single sign-on", Path: "/single-sign-on", Icon: "login-2"}},
 		entry{access.ReadClient, item{Title: "OAuth clients", Path: "/clients", Icon: "robot"}},
 		entry{access.ReadAudit, item{Title: "Audit trail", Path: "/audit", Icon: "list-details"}})
 	add("System",
@@ -151,7 +151,7 @@ func (c *Console) parse() (map[string]*template.Template, error) {
 		"int":      func(n int64) int { return int(n) },
 		"sentence": sentence,
 		"step": func(name string) string {
-			return strings.TrimSuffix(sentence(strings.Replace(name, "tls", "TLS", 1)), ".")
+			return strings.TrimSuffix(sentence(strings.NewReplacer("tls", "TLS", "pkce", "PKCE", "_", " ").Replace(name)), ".")
 		},
 		"type": c.connectorTitle,
 		"has":  slices.Contains[[]string],
@@ -166,7 +166,6 @@ func (c *Console) parse() (map[string]*template.Template, error) {
 		"json":   jsonText,
 		"list":   func(items ...string) []string { return items },
 		"role":   role,
-		"query":  url.QueryEscape,
 		"lower":  strings.ToLower,
 		"field":  func(v any, text string) labelled { return labelled{v, text} },
 		"plural": func(n int, one, many string) string {

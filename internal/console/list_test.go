@@ -1,12 +1,18 @@
 package console_test
 
 import (
+	"bufio"
+	"cmp"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +23,9 @@ import (
 )
 
 // fillUp writes n credentials with their health and tokens as n saves and fetches would have.
-func fillUp(t testing.TB, databaseURL string, n int) {
+func fillUp(t testing.TB, databaseURL string, n int) { t.Helper(); fillMore(t, databaseURL, 0, n) }
+
+func fillMore(t testing.TB, databaseURL string, from, n int) {
 	t.Helper()
 	ctx := t.Context()
 	db, err := store.Open(ctx, store.Options{URL: databaseURL})
@@ -27,7 +35,7 @@ func fillUp(t testing.TB, databaseURL string, n int) {
 	defer db.Close()
 	now := time.Now()
 	err = db.Write(ctx, func(tx *store.Tx) error {
-		for i := range n {
+		for i := from; i < n; i++ {
 			id, name, host := fmt.Sprintf("cred_%05d", i), fmt.Sprintf("app-%05d", i), fmt.Sprintf("login-%d.example.com", i%97)
 			endpoint := "https://" + host + "/oauth2/token"
 			inputs := fmt.Sprintf(`{"client_id":"client-%d","client_secret":{"source":"internal","set":true},"token_endpoint":%q,"scopes":"read write"}`, i, endpoint)
@@ -59,66 +67,189 @@ func fillUp(t testing.TB, databaseURL string, n int) {
 	}
 }
 
-// TestTenThousand wants the list of 10,000 credentials within 100 ms of server time, however
-// it is searched and sorted, and right.
-func TestTenThousand(t *testing.T) {
-	for name, database := range map[string]func(t *testing.T) (string, string){
-		"SQLite":     func(*testing.T) (string, string) { return "", "" },
-		"PostgreSQL": func(t *testing.T) (string, string) { u := storetest.Postgres(t); return u, u },
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := grantwaytest.HubOptions{}
-			var address string
-			o.Database, address = database(t)
-			h := startHub(t, o)
-			if address == "" {
-				address = "sqlite:" + filepath.Join(h.Data, "grantway.db")
+// eachList runs body with a hub of many credentials, on SQLite and on PostgreSQL.
+func eachList(t *testing.T, n int, body func(t *testing.T, v *visitor)) {
+	eachStore(t, func(t *testing.T, database string) {
+		h := startHub(t, grantwaytest.HubOptions{Database: database})
+		fillUp(t, cmp.Or(database, "sqlite:"+filepath.Join(h.Data, "grantway.db")), n)
+		body(t, owner(t, h))
+	})
+}
+
+func eachStore(t *testing.T, body func(t *testing.T, database string)) {
+	t.Run("SQLite", func(t *testing.T) { body(t, "") })
+	t.Run("PostgreSQL", func(t *testing.T) { body(t, storetest.Postgres(t)) })
+}
+
+var credentialLink = regexp.MustCompile(`<a href="/credentials/cred_[0-9]+">([^<]+)</a>`)
+
+// TestManyCredentials searches, filters, sorts and pages through 10,000 credentials, and wants
+// each page within 100 ms of server time.
+func TestManyCredentials(t *testing.T) {
+	eachList(t, many, func(t *testing.T, v *visitor) {
+		last, all := fmt.Sprintf("app-%05d", many-1), strings.TrimLeft(fmt.Sprintf("%d,%03d", many/1000, many%1000), "0,")
+		for query, want := range map[string]struct {
+			first string
+			total string
+		}{
+			"":                               {"app-00000", all},
+			fmt.Sprint("page=", many/50):     {fmt.Sprintf("app-%05d", many-50), all},
+			"sort=name&desc=1":               {last, all},
+			"sort=host&desc=1":               {"app-00096", all},
+			"sort=health":                    {"app-00000", all},
+			"sort=last_success&desc=1":       {"app-00000", all},
+			"sort=token_expiry":              {"", all},
+			"sort=secret_expiry":             {"", all},
+			"sort=updated":                   {"", all},
+			"q=LOGIN-13.example":             {"app-00013", fmt.Sprint((many-14)/97 + 1)},
+			fmt.Sprint("q=client-", many-1):  {last, "1"},
+			"q=100%25":                       {"", ""},
+			"health=not_validated":           {"app-00004", ""},
+			"health=failing&sort=division":   {"app-00000", ""},
+			"health=degraded&division=home":  {"", ""},
+			"expiring=1&division=operations": {"", ""},
+		} {
+			best := time.Hour
+			var r reply
+			for try := 0; try == 0 || try < 5 && best > patience; try++ {
+				began := time.Now()
+				r = v.get("/credentials?" + query)
+				best = min(best, time.Since(began))
 			}
-			fillUp(t, address, 10_000)
-			v := owner(t, h)
-			names := regexp.MustCompile(`<a href="/credentials/cred_[0-9]+">([^<]+)</a>`)
-			for query, want := range map[string]struct {
-				first string
-				total string
-			}{
-				"":                               {"app-00000", "10,000"},
-				"page=200":                       {"app-09950", "10,000"},
-				"sort=name&desc=1":               {"app-09999", "10,000"},
-				"sort=host&desc=1":               {"app-00096", "10,000"},
-				"sort=health":                    {"app-00000", "10,000"},
-				"sort=last_success&desc=1":       {"app-00000", "10,000"},
-				"sort=token_expiry":              {"", "10,000"},
-				"sort=secret_expiry":             {"", "10,000"},
-				"sort=updated":                   {"", "10,000"},
-				"q=LOGIN-13.example":             {"app-00013", "103"},
-				"q=client-9999":                  {"app-09999", "1"},
-				"q=100%25":                       {"", ""},
-				"health=not_validated":           {"app-00004", "2,000"},
-				"health=failing&sort=division":   {"app-00000", ""},
-				"health=degraded&division=home":  {"", ""},
-				"expiring=1&division=operations": {"", ""},
-			} {
-				var took []time.Duration
-				var r reply
-				for range 3 {
-					began := time.Now()
-					r = v.get("/credentials?" + query)
-					took = append(took, time.Since(began))
-				}
-				if best := slices.Min(took); best > 100*time.Millisecond*slower {
-					t.Errorf("%s took %v", query, took)
-				}
-				rows := names.FindAllStringSubmatch(r.body, -1)
-				if r.StatusCode != 200 || want.first != "" && (len(rows) == 0 || rows[0][1] != want.first) {
-					t.Errorf("%s: %d, the first of %d rows is %v, want %s", query, r.StatusCode, len(rows), rows[:min(1, len(rows))], want.first)
-				}
-				if want.total != "" && !strings.Contains(r.body, "of "+want.total+"<") {
-					t.Errorf("%s does not say that there are %s", query, want.total)
-				}
+			if best > patience {
+				t.Errorf("%q took %v, want %v", query, best, patience)
 			}
-			if r := v.get("/credentials?q=" + url.QueryEscape(strings.Repeat("x", 300))); r.StatusCode != 422 {
-				t.Errorf("a search text of 300 letters: %d", r.StatusCode)
+			rows := credentialLink.FindAllStringSubmatch(r.body, -1)
+			if r.StatusCode != 200 || want.first != "" && (len(rows) == 0 || rows[0][1] != want.first) {
+				t.Errorf("%s: %d, the first of %d rows is %v, want %s", query, r.StatusCode, len(rows), rows[:min(1, len(rows))], want.first)
+			}
+			if want.total != "" && !strings.Contains(r.body, "of "+want.total+"<") {
+				t.Errorf("%s does not say that there are %s", query, want.total)
+			}
+		}
+		if r := v.get("/credentials?q=" + url.QueryEscape(strings.Repeat("x", 300))); r.StatusCode != 422 {
+			t.Errorf("a search text of 300 letters: %d", r.StatusCode)
+		}
+	})
+}
+
+// BenchmarkList is the list of 10,000 credentials, and fails when a page takes more than 100 ms.
+func BenchmarkList(b *testing.B) {
+	for name, database := range map[string]func() string{"SQLite": func() string { return "" }, "PostgreSQL": func() string { return storetest.Postgres(b) }} {
+		b.Run(name, func(b *testing.B) {
+			address := database()
+			h := startHub(b, grantwaytest.HubOptions{Database: address})
+			fillUp(b, cmp.Or(address, "sqlite:"+filepath.Join(h.Data, "grantway.db")), 10_000)
+			v := owner(b, h)
+			for _, query := range []string{"", "page=200", "sort=health", "sort=token_expiry&desc=1", "q=login-13.example"} {
+				b.Run(cmp.Or(query, "first page"), func(b *testing.B) {
+					best := time.Hour
+					for b.Loop() {
+						began := time.Now()
+						if r := v.get("/credentials?" + query); r.StatusCode != 200 {
+							b.Fatal(r.StatusCode)
+						}
+						best = min(best, time.Since(began))
+					}
+					if best > 100*time.Millisecond {
+						b.Errorf("the list took %v, want 100ms", best)
+					}
+				})
 			}
 		})
+	}
+}
+
+// TestListQueries counts on the wire what PostgreSQL is asked for one list page: a handful of
+// queries, no more for a full page of fifty rows than for one row.
+func TestListQueries(t *testing.T) {
+	address := storetest.Postgres(t)
+	counter := countQueries(t, address)
+	h := startHub(t, grantwaytest.HubOptions{Database: counter.url})
+	v := owner(t, h)
+	least := func() int64 { // what the hub asks by itself meanwhile is not the page's
+		least := int64(1 << 40)
+		for range 8 {
+			before := counter.n.Load()
+			if r := v.get("/credentials"); r.StatusCode != 200 {
+				t.Fatal(r.StatusCode)
+			}
+			least = min(least, counter.n.Load()-before)
+		}
+		return least
+	}
+	fillUp(t, address, 1)
+	one := least()
+	if _, err := h.CreateDivision(t.Context(), grantway.Division{Name: "x"}); err != nil { // the counter works
+		t.Fatal(err)
+	}
+	fillMore(t, address, 1, 200)
+	fifty := least()
+	if one == 0 || one > 6 || fifty > one {
+		t.Errorf("one row takes %d queries, a full page %d; want at most 6, and no more for more rows", one, fifty)
+	}
+	t.Logf("%d queries", fifty)
+}
+
+// queryCounter stands between a hub and PostgreSQL, and counts what the hub executes.
+type queryCounter struct {
+	url string
+	n   atomic.Int64
+}
+
+func countQueries(t *testing.T, address string) *queryCounter {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := u.Host
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = l.Addr().String()
+	c := &queryCounter{url: u.String()}
+	var all sync.WaitGroup
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	all.Go(func() {
+		for {
+			hub, err := l.Accept()
+			if err != nil {
+				return
+			}
+			database, err := net.Dial("tcp", server)
+			if err != nil {
+				hub.Close()
+				continue
+			}
+			all.Go(func() { io.Copy(hub, database); hub.Close() })
+			all.Go(func() { c.forward(database, hub); database.Close() })
+		}
+	})
+	return c
+}
+
+// forward copies the messages of a client (PostgreSQL, section "Message Formats": a type but
+// for the first one, a length, a body). Execute and Query run something.
+func (c *queryCounter) forward(to io.Writer, from io.Reader) {
+	in := bufio.NewReader(from)
+	for first := true; ; first = false {
+		head := make([]byte, 5)
+		if first {
+			head = head[1:]
+		}
+		if _, err := io.ReadFull(in, head); err != nil {
+			return
+		}
+		if head[0] == 'E' || head[0] == 'Q' {
+			c.n.Add(1)
+		}
+		if _, err := to.Write(head); err != nil {
+			return
+		}
+		if _, err := io.CopyN(to, in, int64(binary.BigEndian.Uint32(head[len(head)-4:]))-4); err != nil {
+			return
+		}
 	}
 }

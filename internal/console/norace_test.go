@@ -2,4 +2,10 @@
 
 package console_test
 
-const slower = 1
+import "time"
+
+// many is how many credentials there are in a full list, which is shown within patience.
+const (
+	many     = 10_000
+	patience = 100 * time.Millisecond
+)

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -20,12 +21,22 @@ import (
 const keySize = 32 // bytes: AES-256
 
 // KEK is a key-encryption key: it seals the keyset that seals everything else, and is kept
-// outside the database. Get one from ParseKey.
+// outside the database. Get one from ParseKey or RemoteKey.
 type KEK struct {
-	ID     string // derived from the key; tells keys apart without revealing them
+	ID     string // derived from the key, or from where it is kept; tells keys apart without revealing them
 	Source string // where it came from, as given to ParseKey
 
-	aead tink.AEAD
+	aead     tink.AEAD
+	envelope *envelope // that aead is, when the key is in a KMS
+}
+
+// ready makes k ready to open sealed, or with nil to seal. It is for before a transaction, since
+// it may have to ask a KMS.
+func (k KEK) ready(ctx context.Context, sealed []byte) error {
+	if k.envelope == nil {
+		return nil
+	}
+	return k.envelope.ready(ctx, sealed)
 }
 
 // String names the key, for people.

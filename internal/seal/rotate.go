@@ -115,6 +115,9 @@ func (s *Sealer) reseal(ctx context.Context, funcs []Reseal) (n int, err error) 
 // edit changes the keyset in the database and then in memory, and returns the ids of its keys
 // from the oldest to the newest. change gets those from before.
 func (s *Sealer) edit(ctx context.Context, record Record, change func(m *keyset.Manager, keys []uint32) error) ([]uint32, error) {
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
 	var changed *ring
 	err := s.store.Write(ctx, func(tx *store.Tx) error {
 		wraps, err := lockWraps(ctx, tx)

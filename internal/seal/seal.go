@@ -1,6 +1,6 @@
 // Package seal encrypts the secrets in the database.
 //
-//	key-encryption key (KEK)   in a file or the environment, never in the database
+//	key-encryption key (KEK)   in a file, the environment or a KMS, never in the database
 //	  seals the keyset         a row of keyset_wrap for each KEK that opens it
 //	    of data keys           AES-256-GCM; the newest, the primary, seals; all open
 //	      that seal values     each bound to its Place: table, row and column
@@ -160,6 +160,12 @@ func (s *Sealer) load(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("reading the keyset: %w", err)
+	}
+	if err := w.ready(ctx, s.kek); err != nil {
+		return err
+	}
+	if now := s.ring.Load(); now != nil && now.version >= w.version {
+		return nil
 	}
 	r, err := w.open(s.kek)
 	if err != nil {

@@ -3,7 +3,6 @@ package seal
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,10 +23,24 @@ type wrap struct {
 
 func (w wrap) place() Place { return Place{"keyset_wrap", w.id, "sealed"} }
 
+var errDamaged = errors.New("the keyset in the database is damaged, restore it from a backup")
+
+// ready makes kek ready to open w.
+func (w wrap) ready(ctx context.Context, kek KEK) error {
+	sealed, err := keyset.NewBinaryReader(bytes.NewReader(w.sealed)).ReadEncrypted()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return kek.ready(ctx, sealed.GetEncryptedKeyset())
+}
+
 func (w wrap) open(kek KEK) (*ring, error) {
 	handle, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(w.sealed)), kek.aead, w.place().bytes())
+	if errors.Is(err, errNotReady) {
+		return nil, errNotReady
+	}
 	if err != nil {
-		return nil, fmt.Errorf("the keyset in the database is damaged, restore it from a backup: %w", err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return newRing(handle, w.version)
 }
@@ -45,17 +58,23 @@ func (r *ring) wrap(kek KEK) (wrap, error) {
 
 // create makes the first keyset of a database, unless another replica was faster.
 func (s *Sealer) create(ctx context.Context) error {
-	var r *ring
-	err := s.store.Write(ctx, func(tx *store.Tx) error {
-		wraps, err := lockWraps(ctx, tx)
-		if err != nil {
+	wraps, err := readWraps(ctx, s.store.Read())
+	if err != nil {
+		return err
+	}
+	if len(wraps) == 0 {
+		if err := s.kek.ready(ctx, nil); err != nil {
 			return err
 		}
-		if len(wraps) > 0 {
-			if r, err = s.ours(wraps); errors.Is(err, errNotOurs) {
-				return fmt.Errorf("wrong key: this database is sealed by %s, and not by %s: start with the right --key; nothing was changed", names(wraps), s.kek)
-			}
+	}
+	var r *ring
+	err = s.store.Write(ctx, func(tx *store.Tx) error {
+		wraps, err := lockWraps(ctx, tx)
+		switch {
+		case err != nil || has(wraps, s.kek.ID):
 			return err
+		case len(wraps) > 0:
+			return fmt.Errorf("wrong key: this database is sealed by %s, and not by %s: start with the right --key; nothing was changed", names(wraps), s.kek)
 		}
 		handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
 		if err != nil {
@@ -68,6 +87,9 @@ func (s *Sealer) create(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if r == nil { // another replica was faster
+		return s.load(ctx)
 	}
 	s.use(r)
 	return nil
@@ -110,6 +132,12 @@ func (s *Sealer) Wraps(ctx context.Context) ([]Wrap, error) {
 func (s *Sealer) AddWrap(ctx context.Context, kek KEK, record Record) error {
 	if kek.aead == nil {
 		return errNoKey
+	}
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	if err := kek.ready(ctx, nil); err != nil {
+		return err
 	}
 	return s.store.Write(ctx, func(tx *store.Tx) error {
 		wraps, err := lockWraps(ctx, tx)
@@ -162,12 +190,7 @@ func lockWraps(ctx context.Context, tx *store.Tx) ([]wrap, error) {
 	return readWraps(ctx, tx)
 }
 
-// queryer is a database or a transaction.
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func readWraps(ctx context.Context, q queryer) ([]wrap, error) {
+func readWraps(ctx context.Context, q store.Querier) ([]wrap, error) {
 	rows, err := q.QueryContext(ctx, `SELECT kek_id, version, sealed FROM keyset_wrap ORDER BY kek_id`)
 	if err != nil {
 		return nil, fmt.Errorf("reading the keyset: %w", err)

@@ -75,26 +75,9 @@ func (a *awsStore) connect(ctx context.Context) (*awsClient, error) {
 	if c := a.client.Load(); c != nil && c.secret == secret {
 		return c, nil
 	}
-	client := awshttp.NewBuildableClient().WithTimeout(readTimeout).WithTransportOptions(func(t *http.Transport) {
-		t.Proxy, t.DialContext, t.TLSClientConfig = a.machine.Proxy, a.machine.DialContext, a.machine.TLSClientConfig.Clone()
-	})
-	options := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(client), // of the SDK's own type, or AWS_CA_BUNDLE is an error
-		config.WithRetryMaxAttempts(2),
-		config.WithLogger(logging.Nop{}),
-	}
-	if region := a.text("region"); region != "" {
-		options = append(options, config.WithRegion(region))
-	}
-	if id := a.text("access_key_id"); id != "" {
-		options = append(options, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(id, secret, "")))
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	cfg, err := a.awsConfig(ctx, a.text("region"), secret)
 	if err != nil {
-		return nil, fault(a.name, refused, err, "the default credential chain of AWS cannot be read")
-	}
-	if cfg.Region == "" {
-		return nil, fault(a.name, refused, nil, "it has no region, and the default chain of AWS names none")
+		return nil, err
 	}
 	c := &awsClient{credentials: cfg.Credentials, secret: secret}
 	c.Client = secretsmanager.NewFromConfig(cfg, func(o *secretsmanager.Options) {
@@ -104,6 +87,41 @@ func (a *awsStore) connect(ctx context.Context) (*awsClient, error) {
 	})
 	a.client.Store(c)
 	return c, nil
+}
+
+// awsConfig is what every client of AWS is made from. An empty region is that of the default
+// chain, as the credentials are without an access key id.
+func (s setting) awsConfig(ctx context.Context, region, secret string) (aws.Config, error) {
+	client := awshttp.NewBuildableClient().WithTimeout(readTimeout).WithTransportOptions(func(t *http.Transport) {
+		t.Proxy, t.DialContext, t.TLSClientConfig = s.machine.Proxy, s.machine.DialContext, s.machine.TLSClientConfig.Clone()
+	})
+	options := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client), // of the SDK's own type, or AWS_CA_BUNDLE is an error
+		config.WithRetryMaxAttempts(2),
+		config.WithLogger(logging.Nop{}),
+	}
+	if region != "" {
+		options = append(options, config.WithRegion(region))
+	}
+	if id := s.text("access_key_id"); id != "" {
+		options = append(options, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(id, secret, "")))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return cfg, fault(s.name, refused, err, "the default credential chain of AWS cannot be read")
+	}
+	if cfg.Region == "" {
+		return cfg, fault(s.name, refused, nil, "it has no region, and the default chain of AWS names none")
+	}
+	return cfg, nil
+}
+
+// awsCredentials says whether there are any, which to each request would be a failed connection.
+func (s setting) awsCredentials(ctx context.Context, from aws.CredentialsProvider) error {
+	if _, err := from.Retrieve(ctx); err != nil {
+		return fault(s.name, refused, err, "no credentials were found in the default chain of AWS")
+	}
+	return nil
 }
 
 // SignIn implements Store. AWS has no sign-in of its own: credentials must be had, and the
@@ -125,8 +143,8 @@ func (a *awsStore) Read(ctx context.Context, key, version string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.credentials.Retrieve(ctx); err != nil {
-		return nil, fault(a.name, refused, err, "no credentials were found in the default chain of AWS")
+	if err := a.awsCredentials(ctx, c.credentials); err != nil {
+		return nil, err
 	}
 	there := awsKey(a.text("path") + key)
 	if strings.HasPrefix(key, "arn:") {
@@ -155,8 +173,11 @@ func (a *awsStore) fault(err error, key, there, version string) error {
 	if !errors.As(err, &api) {
 		return unreached(a.name, "AWS Secrets Manager", innermost(err))
 	}
-	if retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary {
+	if awsThrottles(err) {
 		return fault(a.name, throttled, err, "it gets too many requests (%s)", api.ErrorCode())
+	}
+	if awsRefuses(api) {
+		return fault(a.name, refused, err, "it does not accept the hub's credentials (%s)", api.ErrorCode())
 	}
 	switch code := api.ErrorCode(); code {
 	case "ResourceNotFoundException":
@@ -170,14 +191,26 @@ func (a *awsStore) fault(err error, key, there, version string) error {
 		return fault(a.name, denied, err, "permission denied: the hub's identity may not read %s (secretsmanager:GetSecretValue)", named(key, there))
 	case "DecryptionFailure":
 		return fault(a.name, denied, err, "permission denied: the hub's identity may not use the KMS key of %s", named(key, there))
-	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException",
-		"IncompleteSignature", "InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken", "OptInRequired":
-		return fault(a.name, refused, err, "it does not accept the hub's credentials (%s)", code)
 	case "InvalidParameterException", "ValidationException":
 		return fault(a.name, missing, err, "%s is not a name that it accepts", named(key, there))
 	default:
 		return fault(a.name, unreachable, err, "it answered %s", code)
 	}
+}
+
+// awsThrottles says whether AWS has had too many requests.
+func awsThrottles(err error) bool {
+	return retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary
+}
+
+// awsRefuses says whether AWS does not know who asks.
+func awsRefuses(err smithy.APIError) bool {
+	switch err.ErrorCode() {
+	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException",
+		"IncompleteSignature", "InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken", "OptInRequired":
+		return true
+	}
+	return false
 }
 
 // innermost is the error at the bottom, without the wraps of a library.

@@ -260,11 +260,19 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 
 // get makes a request with one header and reads the bounded answer.
 func get(ctx context.Context, client *http.Client, address, header, value string) (status int, body []byte, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	return ask(ctx, client, http.MethodGet, address, nil, header, value)
+}
+
+// ask is get with another method, and with a JSON body unless payload is nil.
+func ask(ctx context.Context, client *http.Client, method, address string, payload io.Reader, header, value string) (status int, body []byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, address, payload)
 	if err != nil {
 		return 0, nil, fmt.Errorf("the address is not usable: %w", err)
 	}
 	r.Header.Set(header, value)
+	if payload != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
 	resp, err := client.Do(r)
 	if err != nil {
 		return 0, nil, err

@@ -276,7 +276,7 @@ func TestAzure(t *testing.T) {
 			c.signIns++
 			c.mu.Unlock()
 			w.Header().Set("Content-Type", "application/json")
-			if why := checkEntra(r, appSecret, &key.PublicKey, certificate, double.URL+r.URL.Path); why != "" {
+			if why := checkEntra(r, "https://vault.azure.net/.default", appSecret, &key.PublicKey, certificate, double.URL+r.URL.Path); why != "" {
 				w.WriteHeader(401)
 				fmt.Fprintf(w, `{"error":"invalid_client","error_description":%s}`, quoted("AADSTS7000215: "+why))
 				return
@@ -352,9 +352,9 @@ func TestAzure(t *testing.T) {
 }
 
 // checkEntra says what is wrong with a token request to Entra.
-func checkEntra(r *http.Request, secret string, key *rsa.PublicKey, certificate *x509.Certificate, tokenURL string) string {
+func checkEntra(r *http.Request, scope, secret string, key *rsa.PublicKey, certificate *x509.Certificate, tokenURL string) string {
 	form := func(name string) string { return r.PostFormValue(name) }
-	if form("grant_type") != "client_credentials" || form("client_id") != "app-1" || form("scope") != "https://vault.azure.net/.default" || r.Header.Get("Authorization") != "" {
+	if form("grant_type") != "client_credentials" || form("client_id") != "app-1" || form("scope") != scope || r.Header.Get("Authorization") != "" {
 		return "not what Entra takes"
 	}
 	switch assertion := form("client_assertion"); {
@@ -522,8 +522,7 @@ func checkGoogle(r *http.Request, key *rsa.PublicKey, tokenURL string) string {
 	return ""
 }
 
-// TestHeld is how often a store is asked: once for everybody, again after the time to live,
-// and at once when the provider refuses what is in memory.
+// TestHeld is how often a store is asked: once for everybody, and again at once when the provider refuses what is in memory.
 func TestHeld(t *testing.T) {
 	double := newCloud(t, func(c *cloud, w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "lookup-self") {
@@ -584,6 +583,36 @@ func TestHeld(t *testing.T) {
 	wantError(t, s.newToken(t, "c3"), grantway.TokenRefused, "invalid_client")
 	s.rotate("v2")
 	s.wantNoToken(t, "c4", "secret store double has no key k")
+}
+
+// TestTimeToLive reads a value that nobody refuses again after its time to live.
+func TestTimeToLive(t *testing.T) {
+	double := newCloud(t, func(c *cloud, w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "lookup-self") {
+			io.WriteString(w, `{"data":{"ttl":0}}`)
+			return
+		}
+		c.answer(w, "k", reply{200, `{"data":{"data":{"v":"v1"},"metadata":{}}}`})
+	})
+	s := newHub(t, "")
+	s.rotate("v1")
+	if _, err := s.CreateSecretStore(t.Context(), grantway.SecretStore{Name: "double", Kind: "vault", Inputs: text("address", double.URL, "token", "t", "ttl_seconds", "2")}); err != nil {
+		t.Fatal(err)
+	}
+	s.credential(t, "app", grantway.SecretRef{Store: "double", Key: "k"})
+	began := time.Now()
+	s.wantToken(t, "app")
+	before := double.count("k")
+	s.wantToken(t, "app")
+	if n := double.count("k") - before; n > 0 && time.Since(began) < 2*time.Second {
+		t.Errorf("the store was asked %d times within the time to live", n)
+	}
+	before = double.count("k")
+	<-time.After(2 * time.Second)
+	s.wantToken(t, "app")
+	if n := double.count("k") - before; n != 1 {
+		t.Errorf("the store was asked %d times after the time to live, want once", n)
+	}
 }
 
 // TestReplicas hear of each other's stores.

@@ -173,9 +173,11 @@ func (s *Stores) draft(in grantway.SecretStore, name string) (*draft, error) {
 	}
 	fields = append(fields, d.kind.check(d.SecretStore)...)
 	for _, in := range d.kind.Inputs {
-		if text := d.Inputs[in.Key].Text; in.Type == connector.URL && text != "" {
+		pointer := "/inputs/" + in.Key
+		known := slices.ContainsFunc(fields, func(f grantway.Field) bool { return f.Pointer == pointer })
+		if text := d.Inputs[in.Key].Text; in.Type == connector.URL && text != "" && !known {
 			if err := s.checkURL(text); err != nil {
-				wrong("/inputs/"+in.Key, "%v", err)
+				wrong(pointer, "%v", err)
 			}
 		}
 	}
@@ -216,6 +218,10 @@ func (s *Stores) write(ctx context.Context, tx *store.Tx, d *draft, now time.Tim
 	if err != nil {
 		return err
 	}
+	sealed, err := s.sealed(d)
+	if err != nil {
+		return err
+	}
 	var one int
 	if d.old == nil {
 		if builtIn(strings.ToLower(d.Name)) {
@@ -244,28 +250,24 @@ func (s *Stores) write(ctx context.Context, tx *store.Tx, d *draft, now time.Tim
 	if _, err := tx.ExecContext(ctx, `DELETE FROM secret_store_secret WHERE store = $1`, d.Name); err != nil {
 		return fmt.Errorf("save secret store %s: %w", d.Name, err)
 	}
-	for key, sealed := range d.kept {
-		if err := insertSecret(ctx, tx, d.Name, key, sealed); err != nil {
-			return err
-		}
-	}
-	for key, plain := range d.secrets {
-		sealed, err := s.Sealer.Seal(place(d.Name, key), []byte(plain))
-		if err != nil {
-			return fmt.Errorf("secret store %s: %w", d.Name, err)
-		}
-		if err := insertSecret(ctx, tx, d.Name, key, sealed); err != nil {
-			return err
+	for key, sealed := range sealed {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO secret_store_secret (store, input, sealed) VALUES ($1, $2, $3)`, d.Name, key, sealed); err != nil {
+			return fmt.Errorf("save secret store %s: %w", d.Name, err)
 		}
 	}
 	return nil
 }
 
-func insertSecret(ctx context.Context, tx *store.Tx, name, input string, sealed []byte) error {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO secret_store_secret (store, input, sealed) VALUES ($1, $2, $3)`, name, input, sealed); err != nil {
-		return fmt.Errorf("save secret store %s: %w", name, err)
+// sealed returns what a draft signs in with: its new secrets, and the old ones that it keeps.
+func (s *Stores) sealed(d *draft) (map[string][]byte, error) {
+	all := maps.Clone(d.kept)
+	for key, plain := range d.secrets {
+		var err error
+		if all[key], err = s.Sealer.Seal(place(d.Name, key), []byte(plain)); err != nil {
+			return nil, fmt.Errorf("secret store %s: %w", d.Name, err)
+		}
 	}
-	return nil
+	return all, nil
 }
 
 // Delete removes a store. It is refused (Conflict) while credentials refer to it.
@@ -329,16 +331,11 @@ func (s *Stores) Refer(ctx context.Context, tx *store.Tx, name string) error {
 
 func lockName(name string) string { return "secret_store " + name }
 
-func (s *Stores) users(ctx context.Context, q Querier, name string) ([]string, error) {
+func (s *Stores) users(ctx context.Context, q store.Querier, name string) ([]string, error) {
 	if s.Users == nil {
 		return nil, nil
 	}
 	return s.Users(ctx, q, name)
-}
-
-// Querier is a transaction, or the read pool.
-type Querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // checkURL says why the hub may not call an address that somebody typed in.
@@ -351,7 +348,7 @@ func (s *Stores) checkURL(text string) error {
 }
 
 func invalid(fields []grantway.Field) error {
-	return &grantway.Error{Code: grantway.Invalid, Message: "the secret store was not saved because a field is wrong", Fields: fields}
+	return &grantway.Error{Code: grantway.Invalid, Message: "a field of the secret store is wrong", Fields: fields}
 }
 
 func alwaysThere(name string) error {
@@ -415,44 +412,79 @@ const probe = "grantway-test"
 // read? key names a secret to read, whose value goes nowhere; without one the last answer is
 // about a key that need not be there.
 func (s *Stores) Test(ctx context.Context, who access.Caller, name string, key grantway.SecretRef) (grantway.Report, error) {
-	var report grantway.Report
-	if err := s.Audit.Require(ctx, who, access.WriteStore, access.Everywhere, grantway.Event{Action: "store.test", Object: "store/" + name}); err != nil {
-		return report, err
+	event := grantway.Event{Action: "store.test", Object: "store/" + name}
+	if err := s.Audit.Require(ctx, who, access.WriteStore, access.Everywhere, event); err != nil {
+		return grantway.Report{}, err
 	}
 	e, err := s.find(name)
 	if err != nil {
-		return report, err
+		return grantway.Report{}, err
 	}
-	report.At = time.Now().UTC().Truncate(time.Millisecond)
-	ctx, cancel := context.WithTimeout(ctx, 2*readTimeout)
-	defer cancel()
-	s.try(ctx, e, key, &report)
-	report.OK = !slices.ContainsFunc(report.Steps, func(s grantway.Step) bool { return s.Result == stepFailed })
-	return report, s.Store.Write(ctx, func(tx *store.Tx) error {
-		return s.Audit.Record(ctx, tx, who, grantway.Event{Action: "store.test", Object: "store/" + name, Outcome: map[bool]string{true: access.Done, false: access.Failed}[report.OK]})
-	})
+	report, err := try(ctx, e, key)
+	if e.health.note(err) {
+		s.logHealth(name, err)
+	}
+	return report, s.recordTest(ctx, who, event, report)
 }
 
-func (s *Stores) try(ctx context.Context, e *entry, key grantway.SecretRef, report *grantway.Report) {
+// TestDraft is Test for a store that is not saved, and saves nothing. A draft with a Version is
+// of a change to the saved store of its name: the secrets it leaves out are the saved ones, and
+// like Save it is refused (PreconditionFailed) when somebody has saved in the meantime. Fields
+// that Save would find wrong are an error of code Invalid; a name that is taken is not one.
+func (s *Stores) TestDraft(ctx context.Context, who access.Caller, in grantway.SecretStore, key grantway.SecretRef) (grantway.Report, error) {
+	event := grantway.Event{Action: "store.test", Object: "store/" + in.Name, Detail: "not saved"}
+	if err := s.Audit.Require(ctx, who, access.WriteStore, access.Everywhere, event); err != nil {
+		return grantway.Report{}, err
+	}
+	saved := ""
+	if in.Version != 0 {
+		saved = in.Name
+	}
+	d, err := s.draft(in, saved)
+	if err != nil {
+		return grantway.Report{}, err
+	}
+	event.Fields = d.changed()
+	sealed, err := s.sealed(d)
+	if err != nil {
+		return grantway.Report{}, err
+	}
+	report, _ := try(ctx, s.open(&d.SecretStore, sealed), key)
+	return report, s.recordTest(ctx, who, event, report)
+}
+
+// recordTest puts a test into the audit trail, whether or not somebody still waits for its report.
+func (s *Stores) recordTest(ctx context.Context, who access.Caller, event grantway.Event, report grantway.Report) error {
+	event.Outcome = access.Done
+	if !report.OK {
+		event.Outcome = access.Failed
+	}
+	ctx = context.WithoutCancel(ctx)
+	return s.Store.Write(ctx, func(tx *store.Tx) error { return s.Audit.Record(ctx, tx, who, event) })
+}
+
+// try is the test of a store, with the error of its sign-in.
+func try(ctx context.Context, e *entry, key grantway.SecretRef) (grantway.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*readTimeout)
+	defer cancel()
+	report := grantway.Report{OK: true, At: time.Now().UTC().Truncate(time.Millisecond)}
 	began := time.Now()
 	step := func(name, result, message, hint string) {
+		report.OK = report.OK && result != stepFailed
 		report.Steps = append(report.Steps, grantway.Step{Name: name, Result: result, Message: message, Hint: hint, Millis: time.Since(began).Milliseconds()})
 	}
-	err := e.SignIn(ctx)
-	if e.health.note(err) {
-		s.logHealth(e.Describe().Name, err)
-	}
+	signIn := e.SignIn(ctx)
 	switch {
-	case err == nil:
+	case signIn == nil:
 		step("reach", stepOK, "The store answers.", "")
 		step("sign_in", stepOK, "The store lets the hub in.", "")
-	case reasonOf(err) == refused:
+	case reasonOf(signIn) == refused:
 		step("reach", stepOK, "The store answers.", "")
-		step("sign_in", stepFailed, err.Error(), "Correct what the store signs in with.")
-		return
+		step("sign_in", stepFailed, signIn.Error(), hints[refused])
+		return report, signIn
 	default:
-		step("reach", stepFailed, err.Error(), hints[reasonOf(err)])
-		return
+		step("reach", stepFailed, signIn.Error(), hints[reasonOf(signIn)])
+		return report, signIn
 	}
 	began = time.Now()
 	given := key.Key != ""
@@ -463,7 +495,7 @@ func (s *Stores) try(ctx context.Context, e *entry, key grantway.SecretRef, repo
 	}
 	switch {
 	case err == nil:
-		step("read", stepOK, "The hub may read "+named(key.Key, s.Spelling(key))+".", "")
+		step("read", stepOK, "The hub may read "+named(key.Key, e.spelling(key.Key))+".", "")
 	case !given && (reasonOf(err) == missing || reasonOf(err) == deleted):
 		step("read", stepOK, "The hub may read.", "")
 	case !given && reasonOf(err) == denied:
@@ -471,6 +503,7 @@ func (s *Stores) try(ctx context.Context, e *entry, key grantway.SecretRef, repo
 	default:
 		step("read", stepFailed, err.Error(), hints[reasonOf(err)])
 	}
+	return report, nil
 }
 
 // Hint says what to do about an error of Resolve or Renew.

@@ -10,6 +10,9 @@
 //	                                                               until the hard limit
 //
 // A store that says that a key is gone, or not ours to read, is believed at once.
+//
+// A vendor that keeps secrets also keeps keys, and lets in by the same sign-in. So OpenKey is
+// here, too: the key-encryption key of the hub itself, in a KMS.
 package secret
 
 import (
@@ -55,6 +58,7 @@ func (r reason) away() bool { return r <= refused }
 // trouble is the cause inside an error of a store.
 type trouble struct {
 	reason reason
+	text   string // what is wrong, without the name of the store
 	err    error
 }
 
@@ -68,7 +72,8 @@ func (t *trouble) Unwrap() error { return t.err }
 
 // fault is an error of the named store. err is for the log and may be nil.
 func fault(store string, r reason, err error, format string, args ...any) error {
-	e := &grantway.Error{Code: grantway.Unavailable, Message: "secret store " + store + ": " + fmt.Sprintf(format, args...), Err: &trouble{r, err}}
+	text := fmt.Sprintf(format, args...)
+	e := &grantway.Error{Code: grantway.Unavailable, Message: "secret store " + store + ": " + text, Err: &trouble{r, text, err}}
 	if r == missing || r == deleted {
 		e.Code = grantway.NotFound
 	}
@@ -86,7 +91,8 @@ func reasonOf(err error) reason {
 
 // notFound says that a store has no such key. there is the key as the store spells it.
 func notFound(store, key, there string) error {
-	return &grantway.Error{Code: grantway.NotFound, Message: "secret store " + store + " has no key " + named(key, there), Err: &trouble{missing, nil}}
+	text := "has no key " + named(key, there)
+	return &grantway.Error{Code: grantway.NotFound, Message: "secret store " + store + " " + text, Err: &trouble{missing, text, nil}}
 }
 
 // named is a key in a message, with its spelling in the store where that is another one.

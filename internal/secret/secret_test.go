@@ -163,3 +163,33 @@ func TestStores(t *testing.T) {
 		t.Errorf("an empty directory: %+v", r)
 	}
 }
+
+// TestMountedFile reads a secret as Kubernetes mounts it, and again after Kubernetes replaced it,
+// which is one rename of a link to a directory.
+func TestMountedFile(t *testing.T) {
+	dir := t.TempDir()
+	stores := newStores(t, secret.Files{Dir: dir})
+	mount := func(name, value string) {
+		t.Helper()
+		err := errors.Join(
+			os.Mkdir(filepath.Join(dir, name), 0o700),
+			os.WriteFile(filepath.Join(dir, name, "client-secret"), []byte(value), 0o600),
+			os.Symlink(name, filepath.Join(dir, "..data_tmp")),
+			os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount("..2026_11_27", "old")
+	if err := os.Symlink("..data/client-secret", filepath.Join(dir, "client-secret")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"old", "new"} {
+		if value, err := stores.Resolve(t.Context(), grantway.SecretRef{Store: "file", Key: "client-secret"}); string(value) != want || err != nil {
+			t.Errorf("%q, %v, want %q", string(value), err, want)
+		}
+		if want == "old" {
+			mount("..2026_11_28", "new")
+		}
+	}
+}

@@ -45,7 +45,7 @@ type Options struct {
 
 	// Users names the credentials that refer to a store. The app sets it from the one who
 	// keeps credentials; nil means that there are none.
-	Users func(ctx context.Context, q Querier, name string) ([]string, error)
+	Users func(ctx context.Context, q store.Querier, name string) ([]string, error)
 }
 
 // Stores are all secret stores of the hub. Safe for concurrent use.
@@ -293,10 +293,17 @@ func (s *Stores) find(name string) (*entry, error) {
 
 // Spelling is the key of ref as its store spells it: some allow few characters in a name.
 func (s *Stores) Spelling(ref grantway.SecretRef) string {
-	if e := (*s.entries.Load())[ref.Store]; e != nil && e.kind.spell != nil {
-		return e.kind.spell(ref.Key)
+	if e := (*s.entries.Load())[ref.Store]; e != nil {
+		return e.spelling(ref.Key)
 	}
 	return ref.Key
+}
+
+func (e *entry) spelling(key string) string {
+	if e.kind.spell == nil {
+		return key
+	}
+	return e.kind.spell(key)
 }
 
 // Away says why the named store cannot be read just now, in which case values come from memory;
@@ -390,10 +397,9 @@ func (s *Stores) fetch(ctx context.Context, e *entry, key valueKey, now time.Tim
 		return nil, err
 	case now.Sub(v.at) > e.limit:
 		delete(s.held, key)
-		var known *grantway.Error
-		if errors.As(err, &known) {
-			return nil, fault(key.store, reasonOf(err), err, "%s; the value that was read at %s is past the hard limit",
-				strings.TrimPrefix(known.Message, "secret store "+key.store+": "), v.at.UTC().Format(time.RFC3339))
+		var t *trouble
+		if errors.As(err, &t) {
+			return nil, fault(key.store, t.reason, err, "%s; the value that was read at %s is past the hard limit", t.text, v.at.UTC().Format(time.RFC3339))
 		}
 		return nil, err
 	default:

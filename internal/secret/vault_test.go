@@ -1,10 +1,12 @@
 package secret_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"database/sql"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -135,6 +137,11 @@ func (s *scene) wantTest(t *testing.T, store string, key grantway.SecretRef, wan
 	if err != nil {
 		t.Fatalf("test %s: %v", store, err)
 	}
+	wantSteps(t, store, report, want, parts...)
+}
+
+func wantSteps(t *testing.T, store string, report grantway.Report, want string, parts ...string) {
+	t.Helper()
 	var got, messages []string
 	for _, step := range report.Steps {
 		got, messages = append(got, step.Name+" "+step.Result), append(messages, step.Message)
@@ -229,9 +236,18 @@ func TestVaultMessages(t *testing.T) {
 	s.wantNoToken(t, "app", "secret store bao", "its token has expired, was revoked, or is wrong")
 	s.wantTest(t, "bao", grantway.SecretRef{}, "reach ok, sign_in failed", "its token has expired")
 
+	// Another one, which nobody can renew, runs out by itself.
+	brief := s.bao.NewToken(time.Second, false, "app")
+	if _, err := s.UpdateSecretStore(t.Context(), "bao", grantway.SecretStore{Inputs: text("address", s.bao.URL, "token", brief, "ttl_seconds", "1", "hard_limit_seconds", "1")}); err != nil {
+		t.Fatal(err)
+	}
+	s.wantToken(t, "app")
+	pastLimit(t, s)
+	s.wantNoToken(t, "app", "secret store bao", "its token has expired, was revoked, or is wrong")
+
 	// Another token heals it.
 	one, err := s.UpdateSecretStore(t.Context(), "bao", grantway.SecretStore{Inputs: text("address", s.bao.URL, "token", s.bao.NewToken(time.Hour, true, "app"), "ttl_seconds", "1", "hard_limit_seconds", "1")})
-	if err != nil || one.Version != 2 {
+	if err != nil || one.Version != 3 {
 		t.Fatalf("update: %+v, %v", one, err)
 	}
 	s.wantToken(t, "app")
@@ -253,6 +269,63 @@ func TestVaultMessages(t *testing.T) {
 	if err != nil || len(list) != 3 || !strings.Contains(list[0].Error, "cannot reach") || list[0].LastError == nil {
 		t.Errorf("list: %+v, %v", list, err)
 	}
+}
+
+// TestDraft tries settings that are not saved, of a new store and of one that is changed.
+func TestDraft(t *testing.T) {
+	each(t, func(t *testing.T, s *scene) {
+		const wrong = "canary-draft-6b"
+		s.bao.Put("app", map[string]string{"v": "s1"})
+		try := func(draft grantway.SecretStore, want string, parts ...string) {
+			t.Helper()
+			report, err := s.TestSecretStoreDraft(t.Context(), draft, grantway.SecretRef{Key: "app"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantSteps(t, draft.Name, report, want, parts...)
+		}
+		refuse := func(draft grantway.SecretStore, code grantway.Code, part string) {
+			t.Helper()
+			_, err := s.TestSecretStoreDraft(t.Context(), draft, grantway.SecretRef{})
+			wantError(t, err, code, part)
+		}
+		draft := grantway.SecretStore{Name: "bao", Kind: "vault", Inputs: text("address", s.bao.URL, "token", s.bao.Token)}
+		try(draft, allOK)
+		draft.Inputs["token"] = grantway.Text(wrong)
+		try(draft, "reach ok, sign_in failed", "secret store bao: its token has expired, was revoked, or is wrong")
+		s.file(t, "token", s.bao.Token)
+		draft.Inputs["token"] = grantway.Value{Ref: &grantway.SecretRef{Store: "file", Key: "token"}}
+		try(draft, allOK)
+		draft.Inputs["mount"] = grantway.Text("nowhere")
+		try(draft, "reach ok, sign_in ok, read failed", "no key app")
+		delete(draft.Inputs, "token")
+		refuse(draft, grantway.Invalid, "inputs/token is required")
+		refuse(grantway.SecretStore{Name: "bao", Kind: "vaul"}, grantway.Invalid, "kind must be one of vault")
+		draft.Version = 1
+		refuse(draft, grantway.NotFound, "no such secret store")
+		if list, err := s.SecretStores(t.Context()); err != nil || len(list) != 2 {
+			t.Errorf("a test has added a store: %+v, %v", list, err)
+		}
+
+		// A change: what it leaves out is what is saved, and what is saved stays as it is.
+		saved := s.vault(t, "bao", text("token", s.bao.Token))
+		change := grantway.SecretStore{Name: "bao", Version: saved.Version, Inputs: text("address", s.bao.URL, "mount", "nowhere")}
+		try(change, "reach ok, sign_in ok, read failed", "no key app")
+		change.Inputs = text("address", s.bao.URL, "token", wrong)
+		try(change, "reach ok, sign_in failed")
+		s.wantTest(t, "bao", grantway.SecretRef{Key: "app"}, allOK)
+		if one, err := s.SecretStore(t.Context(), "bao"); err != nil || one.Version != 1 || one.Error != "" || one.LastError != nil || one.Inputs["mount"].Text != "" {
+			t.Errorf("a test of a change has changed the store: %+v, %v", one, err)
+		}
+		change.Inputs = text("address", "https://169.254.169.254")
+		refuse(change, grantway.Invalid, "a cloud metadata service")
+		change.Version = 2
+		refuse(change, grantway.PreconditionFailed, "another version")
+		if n := s.count(t, `SELECT count(*) FROM audit WHERE action = 'store.test' AND detail = 'not saved'`); n != 6 {
+			t.Errorf("%d tests of drafts in the audit trail, want 6", n)
+		}
+		s.nowhere(t, wrong)
+	})
 }
 
 // pastLimit waits until what is in memory is older than the hard limit of one second.
@@ -464,9 +537,11 @@ func TestSwitch(t *testing.T) {
 		}
 		s.vault(t, "bao", text("token", s.bao.Token))
 		c.Inputs["client_secret"] = grantway.Value{Ref: &grantway.SecretRef{Store: "bao", Key: "app"}}
+		stays := s.sealed(t)
 		if _, err := s.UpdateCredential(t.Context(), c.Name, c); err != nil || sealed() != 0 {
 			t.Errorf("external again: %v, %d sealed secrets", err, sealed())
 		}
+		s.wiped(t, stays)
 		s.wantToken(t, "app")
 
 		// The same for what a store signs in with.
@@ -487,6 +562,40 @@ func TestSwitch(t *testing.T) {
 		s.wantToken(t, "app")
 		s.nowhere(t, inside)
 	})
+}
+
+// sealed is the one sealed secret of a credential.
+func (s *scene) sealed(t *testing.T) (value []byte) {
+	t.Helper()
+	db := s.open(t)
+	defer db.Close()
+	if err := db.Read().QueryRowContext(t.Context(), `SELECT sealed FROM credential_secret`).Scan(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// wiped wants that a value is nowhere in the file of an embedded database, not even where
+// deleted rows were. What becomes of those of PostgreSQL is up to its vacuum.
+func (s *scene) wiped(t *testing.T, value []byte) {
+	t.Helper()
+	if s.database != "" {
+		return
+	}
+	path := filepath.Join(s.Data, "grantway.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, path + "-wal"} {
+		if text, err := os.ReadFile(name); err != nil || bytes.Contains(text, value) {
+			t.Errorf("%s: the sealed secret is still in it, or %v", filepath.Base(name), err)
+		}
+	}
 }
 
 // TestVaultRenewal keeps a token alive that nobody uses.

@@ -107,8 +107,10 @@ func (s *Store) openSQLite(path string, exclusive bool) error {
 	}
 
 	// FULL makes every commit reach the disk, so that a power cut loses nothing acknowledged.
+	// With secure_delete, what was deleted is overwritten: a secret that moved to a secret store
+	// stays nowhere, not even sealed.
 	dsn := "file:" + (&url.URL{Path: s.path}).EscapedPath() +
-		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=secure_delete(1)"
 	if s.db, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
 		return fmt.Errorf("opening %s: %w", s.path, err)
 	}
@@ -166,6 +168,11 @@ func (s *Store) Ping(ctx context.Context) error {
 		return fmt.Errorf("database: %w", err)
 	}
 	return nil
+}
+
+// Querier is a *Tx, or what Read returns: for a function that reads within a transaction or without one.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // Read is for queries outside a transaction. On SQLite it refuses to write.

@@ -52,6 +52,10 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 document.addEventListener("htmx:afterSwap", (e) => enhance(e.detail.target.isConnected ? e.detail.target : document));
 document.addEventListener("htmx:afterSettle", () => tellTimes(document));
+// A button that is off while its request runs loses the focus, and gets it back.
+let pressed = null;
+document.addEventListener("htmx:beforeRequest", (e) => { pressed = e.target.contains(document.activeElement) ? document.activeElement : null; });
+document.addEventListener("htmx:afterRequest", () => { if (pressed?.isConnected && document.activeElement === document.body) pressed.focus({ preventScroll: true }); });
 // An answer that is an error is a whole page, unless it is a part: say that it did not work.
 document.addEventListener("htmx:responseError", (e) => location.assign(e.detail.pathInfo.requestPath));
 

@@ -1,0 +1,209 @@
+package console
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/access"
+)
+
+// ssoPage are the settings of single sign-on.
+type ssoPage struct {
+	Frame
+	Settings  grantway.SingleSignOn
+	On        bool // it is set up
+	Rules     []grantway.RoleRule
+	Roles     []string // that may be given
+	Divisions []string
+	MayWrite  bool
+	Restored  bool
+
+	Kept   string // a secret that was typed before, sealed
+	Typed  bool
+	Errors problems
+	Wrong  []wrongField
+	Report *grantway.Report
+}
+
+// secretInput is the key under which a typed secret is kept.
+const secretInput = "client_secret"
+
+func (c *Console) newSSOPage(r *request) (*ssoPage, error) {
+	p := &ssoPage{Frame: frame("sso", "Single sign-on", administration, crumb{"Access", ""}), MayWrite: r.who.May(access.WriteSSO, access.Everywhere)}
+	var err error
+	p.Settings, err = c.People.SSO(r.Context(), r.who)
+	p.On = err == nil
+	if e := asError(err); err != nil && (e == nil || e.Code != grantway.NotFound) {
+		return nil, err
+	}
+	if p.Settings.Scopes == "" {
+		p.Settings.Scopes = "openid email profile"
+	}
+	all, err := c.Divisions.List(r.Context(), r.who)
+	p.Divisions = []string{access.Everywhere}
+	for _, d := range all {
+		p.Divisions = append(p.Divisions, d.Name)
+	}
+	for _, name := range access.Roles() {
+		if slices.ContainsFunc(p.Divisions, func(d string) bool { return r.who.MayGrant(grantway.Assignment{Role: name, Division: d}) == nil }) {
+			p.Roles = append(p.Roles, name)
+		}
+	}
+	return p, err
+}
+
+// finish puts errors beside their fields, and adds rows to fill in.
+func (p *ssoPage) finish(wrong problems) {
+	p.Errors, p.Wrong = wrong, summary(wrong, nil)
+	titles := map[string]string{"/name": "Name", "/issuer": "Issuer", "/client_id": "Client id", "/client_secret": "Client secret", "/scopes": "Scopes", "/rules": "Rules"}
+	for i, pointer := range slices.Sorted(maps.Keys(wrong)) { // in the order of the summary
+		w := &p.Wrong[i]
+		if title, ok := titles[pointer]; ok {
+			w.Anchor, w.Title = strings.TrimPrefix(pointer, "/"), title
+		} else if rest, ok := strings.CutPrefix(pointer, "/rules/"); ok {
+			row, member, _ := strings.Cut(rest, "/")
+			if n, err := strconv.Atoi(row); err == nil {
+				w.Anchor, w.Title = "rules", "Rule "+strconv.Itoa(n+1)+", "+member
+			}
+		}
+	}
+	p.Rules = append(slices.Clone(p.Settings.Rules), grantway.RoleRule{Division: access.Everywhere}, grantway.RoleRule{Division: access.Everywhere})
+}
+
+func (c *Console) sso(r *request) (answer, error) {
+	p, err := c.newSSOPage(r)
+	if err != nil {
+		return answer{}, err
+	}
+	p.finish(nil)
+	return answer{page: p}, nil
+}
+
+// postedSSO fills the form with what was sent, and returns the settings that it describes.
+func (c *Console) postedSSO(r *request) (*ssoPage, grantway.SingleSignOn, error) {
+	p, err := c.newSSOPage(r)
+	if err != nil {
+		return nil, grantway.SingleSignOn{}, err
+	}
+	kept := c.openKept(r)
+	if text := r.PostFormValue("client_secret"); text != "" {
+		kept[secretInput] = text
+	}
+	stored := p.Settings.ClientSecret
+	s := grantway.SingleSignOn{Name: r.form("name"), Issuer: r.form("issuer"), ClientID: r.form("client_id"), Scopes: r.form("scopes"),
+		CreatePeople: r.form("create_people") != "", TrustEmail: r.form("trust_email") != "", RedirectURI: p.Settings.RedirectURI}
+	claims, values, roles, divisions := r.PostForm["claim"], r.PostForm["value"], r.PostForm["role"], r.PostForm["division"]
+	for i := range min(len(claims), len(values), len(roles), len(divisions)) {
+		rule := grantway.RoleRule{Claim: strings.TrimSpace(claims[i]), Value: strings.TrimSpace(values[i]), Role: roles[i], Division: divisions[i]}
+		if rule.Claim != "" || rule.Value != "" || rule.Role != "" {
+			s.Rules = append(s.Rules, rule)
+		}
+	}
+	p.Settings = s
+	p.Settings.ClientSecret, p.Typed = stored, kept[secretInput] != ""
+	s.ClientSecret = stored
+	if p.Typed {
+		s.ClientSecret = grantway.Text(kept[secretInput])
+	}
+	p.Kept, err = c.sealKept(r, kept)
+	return p, s, err
+}
+
+// refused shows the form again if that helps: ok is false when err is about something else.
+func (p *ssoPage) refused(err error) (a answer, ok bool) {
+	wrong, status := problemsOf(err), http.StatusUnprocessableEntity
+	var e *grantway.Error
+	if errors.As(err, &e) && e.Code == grantway.Forbidden { // a rule gives what the person does not hold
+		wrong, status = problems{"": sentence(e.Message)}, http.StatusForbidden
+	}
+	if wrong == nil {
+		return answer{}, false
+	}
+	p.finish(wrong)
+	return answer{page: p, status: status}, true
+}
+
+func (c *Console) saveSSO(r *request) (answer, error) {
+	p, wanted, err := c.postedSSO(r)
+	if err != nil {
+		return answer{}, err
+	}
+	if r.restored {
+		p.Restored = true
+		p.finish(nil)
+		return answer{page: p}, nil
+	}
+	saved, err := c.People.SetSSO(r.Context(), r.who, wanted)
+	if again, ok := p.refused(err); ok {
+		return again, nil
+	}
+	return answer{redirect: "/single-sign-on", flash: "People can sign in with " + saved.Name + " now."}, err
+}
+
+func (c *Console) testSSO(r *request) (answer, error) {
+	p, wanted, err := c.postedSSO(r)
+	if err != nil {
+		return answer{}, err
+	}
+	if r.restored {
+		p.Restored = true
+		p.finish(nil)
+		return answer{page: p}, nil
+	}
+	report, err := c.People.TestSSO(r.Context(), r.who, wanted)
+	if _, ok := p.refused(err); ok {
+		var parts []string
+		for _, w := range p.Wrong {
+			parts = append(parts, strings.TrimSpace(w.Title+" "+w.Detail))
+		}
+		report = grantway.Report{Steps: []grantway.Step{{Name: "settings", Result: "failed", Message: sentence(strings.Join(parts, "; "))}}}
+	} else if err != nil {
+		return answer{}, err
+	} else {
+		p.finish(nil)
+	}
+	p.Report = &report
+	a := answer{page: p}
+	if r.htmx {
+		a.part = "sso-part"
+	}
+	return a, nil
+}
+
+func (c *Console) newDeleteSSOPage(r *request) (*deletePage, error) {
+	if err := c.Audit.Require(r.Context(), r.who, access.WriteSSO, access.Everywhere, grantway.Event{Action: "sso.delete", Object: "sso"}); err != nil {
+		return nil, err
+	}
+	s, err := c.People.SSO(r.Context(), r.who)
+	if err != nil {
+		return nil, err
+	}
+	return &deletePage{Frame: frame("delete", "End single sign-on", administration, crumb{"Access", ""}, crumb{"Single sign-on", "/single-sign-on"}),
+		Kind: "single sign-on", Name: s.Name, Action: "/single-sign-on/delete", Back: "/single-sign-on",
+		Breaks: []string{"Nobody can sign in with " + s.Name + " any more. Who has no password needs a link from People to choose one.", "Sessions that began with it go on until they end.", "The rules are gone; roles that people have stay."}}, nil
+}
+
+func (c *Console) deleteSSOPage(r *request) (answer, error) {
+	p, err := c.newDeleteSSOPage(r)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{page: p}, nil
+}
+
+func (c *Console) deleteSSO(r *request) (answer, error) {
+	p, err := c.newDeleteSSOPage(r)
+	if err != nil {
+		return answer{}, err
+	}
+	if r.form("confirm") != p.Name {
+		p.Error = "Type the name exactly as it is: " + p.Name
+		return answer{page: p, status: http.StatusUnprocessableEntity}, nil
+	}
+	return answer{redirect: "/single-sign-on", flash: "Single sign-on has ended."}, c.People.DeleteSSO(r.Context(), r.who)
+}
