@@ -121,7 +121,7 @@ apply:
 			}
 			io.WriteString(w, fmt.Sprint(len(body)))
 		})
-		for _, size := range []int{0, 1, 100 << 10, 500 << 10} {
+		for _, size := range []int{0, 1, 100 << 10} {
 			resp := g.send(t, g.request(t, "PUT", "/proxy/own/a%20b", io.MultiReader(strings.NewReader(strings.Repeat("x", size)))))
 			if got := text(t, resp); resp.StatusCode != 200 || got != fmt.Sprint(size) {
 				t.Errorf("%d bytes: HTTP %d %s", size, resp.StatusCode, got)
