@@ -28,7 +28,14 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/aws/aws-sdk-go-v2/service/kms v1.62.3
+require (
+	github.com/aws/aws-sdk-go-v2/service/kms v1.62.3
+	github.com/beevik/etree v1.7.0
+	github.com/dghubble/oauth1 v0.7.3
+	github.com/russellhaering/goxmldsig v1.6.1
+)
+
+require github.com/jonboulle/clockwork v0.5.0 // indirect
 
 require (
 	cloud.google.com/go/compute/metadata v0.10.0 // indirect

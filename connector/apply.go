@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,100 @@ const (
 
 // peekPause is how long an answer is waited for to be looked into. It may be a stream.
 const peekPause = 250 * time.Millisecond
+
+// apply compiles how requests are authorized; kept are the variables that come with a token.
+func (c *compiler) apply(kept []string) {
+	a := c.Apply
+	if a == nil {
+		a = &Apply{}
+	}
+	out := &apply{hosts: a.Hosts, redirects: a.Redirects}
+	if !slices.Contains([]string{"", "same_origin", "hosts", "none"}, a.Redirects) {
+		c.problem("apply.redirects", "", "must be same_origin, hosts or none")
+	}
+	for i, host := range a.Hosts {
+		if checkAuthority(strings.TrimPrefix(host, "*.")) != nil {
+			c.problem(join("apply.hosts", strconv.Itoa(i)), "", "must be a host such as api.example.com, or *.example.com")
+		}
+	}
+	out.base = c.url("apply.base_url", a.BaseURL)
+	out.fixed = !slices.ContainsFunc(namesOf(out.base), func(name string) bool { return slices.Contains(kept, name) })
+	c.with([]string{"request"}, func() {
+		out.vars = c.computed("apply.vars", a.Vars)
+		out.headers = c.headers("apply.headers", a.Headers, false)
+		out.query = c.pairs("apply.query", a.Query, inText, false)
+		out.cookies = c.pairs("apply.cookies", a.Cookies, inCookie, false)
+		out.body = c.pairs("apply.body", a.Body, inText, false)
+		out.basic = c.basic("apply.basic", a.Basic)
+		out.sign = c.signing("apply.sign", a.Sign)
+	})
+	out.bearer = a.Headers == nil && a.Query == nil && a.Cookies == nil && a.Body == nil && a.Basic == nil && a.Sign == nil
+	out.uses = requestUses(out.vars, out.headers, out.query, out.cookies, out.body)
+	out.content = out.body != nil || out.sign != nil && out.sign.wsse == nil || slices.Contains(out.uses, "body") || slices.Contains(out.uses, "params")
+	c.def.appliesSecrets = c.appliesSecrets(a)
+	c.def.certificateInputs = c.certificateInputs()
+	c.def.apply = out
+}
+
+// certificateInputs are the inputs without which there is no client certificate.
+func (c *compiler) certificateInputs() []string {
+	var keys []string
+	for _, name := range namesOf(c.def.certificate) {
+		if _, ok := c.def.Input(name); ok {
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
+// appliesSecrets looks for secret inputs in everything that apply uses.
+func (c *compiler) appliesSecrets(a *Apply) bool {
+	secret := c.secretNames()
+	secret["token"] = false
+	for _, s := range c.Signers {
+		secret[s.Name] = true
+	}
+	found := c.def.certificate != nil && c.certificateInputs() == nil // one that all credentials have
+	check := func(t *template) {
+		for _, name := range namesOf(t) {
+			first, _, _ := strings.Cut(name, ".")
+			found = found || secret[first]
+		}
+	}
+	parse := func(texts ...string) {
+		for _, text := range texts {
+			if t, err := parseTemplate(text); err == nil {
+				check(t)
+			}
+		}
+	}
+	parse(a.BaseURL)
+	for _, list := range []Pairs{a.Headers, a.Query, a.Cookies, a.Body, a.Vars} {
+		for _, p := range list {
+			parse(p.Value)
+		}
+	}
+	if a.Basic != nil {
+		parse(a.Basic.Username, a.Basic.Password)
+	}
+	return found || a.Sign != nil
+}
+
+func (c *compiler) detect() {
+	if c.Detect == nil {
+		c.def.detect = detect{statuses: []int{http.StatusUnauthorized}}
+		return
+	}
+	c.def.detect = detect{c.Detect.Statuses, c.symptoms("detect.when", c.Detect.When)}
+	if c.Detect.Statuses == nil && c.Detect.When == nil {
+		c.def.detect.statuses = []int{http.StatusUnauthorized}
+	}
+}
+
+type detect struct {
+	statuses []int
+	when     []symptom
+}
 
 // NeedsBody tells whether Apply reads the body of requests: the connector signs or changes it.
 func (p *Plan) NeedsBody() bool { return p.def.apply.content }
@@ -126,40 +221,50 @@ func setBody(req *http.Request, content []byte) {
 	req.ContentLength = int64(len(content))
 }
 
-// apply goes from what is signed to what signs it: body, query, then variables, headers, signature.
+// apply goes from what is signed to what signs it: fields of the body, the query, headers, the
+// signature. The variable request is the request as far as it is made, so that a
+// signature can stand after what it signs.
 func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 	a := p.def.apply
-	body, err := evalPairs(a.body, s)
-	if err != nil {
-		return err
+	describe := func() {
+		v := view{req.Method, req.URL, req.Host, req.Header, content}
+		s.set("request", v.members(a.uses), false)
 	}
-	if len(body) > 0 {
-		if content, err = addFields(req, content, body); err != nil {
+	describe()
+	s.compute(a.vars)
+	for _, f := range a.body {
+		v, there, err := f.json(s)
+		if err != nil {
 			return err
 		}
+		if !there {
+			continue
+		}
+		if content, err = addField(req, content, f.name, v); err != nil {
+			return err
+		}
+		describe()
 	}
-	if a.request {
-		describe(s, req, content)
-	}
-	s.compute(a.vars)
-	query, err := evalPairs(a.query, s)
-	if err != nil {
-		return err
-	}
-	if len(query) > 0 {
+	base := p.Undo(req.URL.RawQuery) // nobody but the connector says these
+	_, err := evalPairs(a.query, s, func(done []evaluated) {
 		u := *req.URL
-		u.RawQuery = strings.TrimPrefix(leaveOut(u.RawQuery, query)+"&"+encodePairs(query), "&")
+		u.RawQuery = strings.TrimPrefix(base+"&"+encodePairs(done), "&")
 		req.URL = &u
-	}
-	headers, err := evalPairs(a.headers, s)
+		describe()
+	})
 	if err != nil {
 		return err
 	}
-	for _, h := range headers {
-		req.Header.Del(h.name)
-	}
-	for _, h := range headers {
-		req.Header.Add(h.name, h.value)
+	_, err = evalPairs(a.headers, s, func(done []evaluated) {
+		one := done[len(done)-1]
+		if !slices.ContainsFunc(done[:len(done)-1], func(h evaluated) bool { return strings.EqualFold(h.name, one.name) }) {
+			req.Header.Del(one.name)
+		}
+		req.Header.Add(one.name, one.value)
+		describe()
+	})
+	if err != nil {
+		return err
 	}
 	if a.basic != nil {
 		text, err := a.basic.header(s)
@@ -168,7 +273,7 @@ func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 		}
 		req.Header.Set("Authorization", text)
 	}
-	cookies, err := evalPairs(a.cookies, s)
+	cookies, err := evalPairs(a.cookies, s, nil)
 	if err != nil {
 		return err
 	}
@@ -187,11 +292,11 @@ func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 
 // leaveOut is a query or form without the parameters in list, of which the connector's own must be the
 // only ones. The others stay as they are.
-func leaveOut(query string, list []evaluated) string {
+func leaveOut(query string, list ...string) string {
 	return strings.Join(slices.DeleteFunc(strings.Split(query, "&"), func(one string) bool {
 		name, _, _ := strings.Cut(one, "=")
 		plain, err := url.QueryUnescape(name)
-		return err == nil && slices.ContainsFunc(list, func(p evaluated) bool { return p.name == plain })
+		return err == nil && slices.Contains(list, plain)
 	}), "&")
 }
 
@@ -200,57 +305,73 @@ func (p *Plan) Undo(query string) string {
 	if query == "" || len(p.def.apply.query) == 0 {
 		return query
 	}
-	own := make([]evaluated, len(p.def.apply.query))
+	own := make([]string, len(p.def.apply.query))
 	for i, one := range p.def.apply.query {
-		own[i].name = one.name
+		own[i] = one.name
 	}
-	return leaveOut(query, own)
+	return leaveOut(query, own...)
 }
 
-// describe sets the variables of the request.
-func describe(s *scope, req *http.Request, content []byte) {
-	host := req.Host
-	if host == "" {
-		host = req.URL.Host
-	}
-	path := req.URL.EscapedPath()
-	if path == "" {
-		path = "/"
-	}
-	s.set("request", map[string]any{
-		"method": req.Method, "url": req.URL.String(), "host": host, "path": path, "query": req.URL.RawQuery,
-		"content_type": req.Header.Get("Content-Type"), "body": string(content),
-	}, false)
-}
-
-// addFields adds fields to a form or to a JSON object.
-func addFields(req *http.Request, content []byte, fields []evaluated) ([]byte, error) {
+// addField puts a field into a JSON object, in which dots of its name lead inside, or adds it
+// to a form.
+func addField(req *http.Request, content []byte, name string, value any) ([]byte, error) {
 	media, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
 	switch {
 	case strings.HasSuffix(media, "json"):
-		o := map[string]json.RawMessage{}
-		if len(bytes.TrimSpace(content)) > 0 && (json.Unmarshal(content, &o) != nil || o == nil) {
-			return nil, errors.New("the body is not a JSON object, and the connector adds a field to it")
-		}
-		for _, f := range fields {
-			text, err := marshal(f.value)
-			if err != nil {
-				return nil, err
+		var body any = map[string]any{}
+		if len(bytes.TrimSpace(content)) > 0 {
+			d := json.NewDecoder(bytes.NewReader(content))
+			d.UseNumber()
+			if d.Decode(&body) != nil {
+				return nil, errors.New("the body is not JSON, and the connector adds a field to it")
 			}
-			o[f.name] = text
 		}
-		var err error
-		if content, err = marshal(o); err != nil {
+		body, err := put(body, strings.Split(name, "."), value)
+		if err != nil {
+			return nil, fmt.Errorf("the connector cannot add %s to the body: %w", name, err)
+		}
+		if content, err = marshal(body); err != nil {
 			return nil, err
 		}
 	case media == formType, media == "" && len(content) == 0 && (req.Method == http.MethodPost || req.Method == http.MethodPut):
-		content = []byte(strings.TrimPrefix(leaveOut(string(content), fields)+"&"+encodePairs(fields), "&"))
+		text, err := textOf(value)
+		if err != nil {
+			return nil, err
+		}
+		content = []byte(strings.TrimPrefix(leaveOut(string(content), name)+"&"+encodePairs([]evaluated{{name, text}}), "&"))
 		req.Header.Set("Content-Type", formType)
 	default:
 		return nil, errors.New("the body is neither a form nor JSON, and the connector adds a field to it")
 	}
 	setBody(req, content)
 	return content, nil
+}
+
+// put returns v with value at path: names of members, which are made where they are missing,
+// and indexes of lists, of which the one after the last adds an item.
+func put(v any, path []string, value any) (any, error) {
+	if len(path) == 0 {
+		return value, nil
+	}
+	var err error
+	switch v := v.(type) {
+	case nil:
+		return put(map[string]any{}, path, value)
+	case map[string]any:
+		v[path[0]], err = put(v[path[0]], path[1:], value)
+		return v, err
+	case []any:
+		i, wrong := strconv.Atoi(path[0])
+		if wrong != nil || i < 0 || i > len(v) {
+			return nil, fmt.Errorf("a list of %d has no %s", len(v), path[0])
+		}
+		if i == len(v) {
+			v = append(v, nil)
+		}
+		v[i], err = put(v[i], path[1:], value)
+		return v, err
+	}
+	return nil, fmt.Errorf("%s would be inside of a single value", path[0])
 }
 
 // ReadsAnswers tells whether Refused looks into bodies, so that it must be able to read them:

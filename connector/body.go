@@ -212,18 +212,37 @@ func (n *node) value(s *scope, keep bool) (v any, there bool, err error) {
 // evaluated is a name and what its template came to.
 type evaluated struct{ name, value string }
 
-func evalPairs(list []pair, s *scope) ([]evaluated, error) {
+// evalPairs evaluates the templates of list in order. after, if not nil, is told what there is so far
+// after each one, so that a later one can depend on it.
+func evalPairs(list []pair, s *scope, after func([]evaluated)) ([]evaluated, error) {
 	var out []evaluated
 	for _, p := range list {
 		text, err := p.value.eval(s)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
-		if text != "" || p.keep {
-			out = append(out, evaluated{p.name, text})
+		if text == "" && !p.keep {
+			continue
+		}
+		out = append(out, evaluated{p.name, text})
+		if after != nil {
+			after(out)
 		}
 	}
 	return out, nil
+}
+
+// json is what p comes to as a member of JSON, which an expression on its own may make a number
+// or a list; there is false when it is to be left out.
+func (p pair) json(s *scope) (v any, there bool, err error) {
+	n := &node{kind: 't', text: p.value}
+	if p.value == nil {
+		return "", p.keep, nil
+	}
+	if v, there, err = n.value(s, p.keep); err != nil {
+		err = fmt.Errorf("%s: %w", p.name, err)
+	}
+	return v, there, err
 }
 
 // encodePairs is a query or form in the order of the definition.
@@ -241,8 +260,8 @@ func encodePairs(list []evaluated) string {
 }
 
 // encode makes the body. contentType is the header's, "" when there is none; what is
-// returned for it is to be set.
-func (b *body) encode(s *scope, contentType string) ([]byte, string, error) {
+// returned for it is to be set. after is told of a form as far as it is made.
+func (b *body) encode(s *scope, contentType string, after func(form string)) ([]byte, string, error) {
 	kind := b.kind
 	media, _, _ := mime.ParseMediaType(contentType)
 	if kind == "pairs" {
@@ -292,7 +311,11 @@ func (b *body) encode(s *scope, contentType string) ([]byte, string, error) {
 		text, err := marshal(v)
 		return text, fixed, err
 	}
-	list, err := evalPairs(b.pairs, s)
+	list, err := evalPairs(b.pairs, s, func(done []evaluated) {
+		if kind == "form" {
+			after(encodePairs(done))
+		}
+	})
 	if err != nil {
 		return nil, "", err
 	}

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,8 +83,15 @@ func ParseCases(text []byte) ([]Case, error) {
 
 // FormatCases writes cases as ParseCases reads them.
 func FormatCases(cases []Case) ([]byte, error) {
-	return yaml.MarshalWithOptions(caseFile{cases}, yaml.UseJSONMarshaler(), yaml.UseLiteralStyleIfMultiline(true), yaml.Indent(2))
+	text, err := yaml.MarshalWithOptions(caseFile{cases}, yaml.UseJSONMarshaler(), yaml.UseLiteralStyleIfMultiline(true), yaml.Indent(2))
+	if err != nil {
+		return nil, err
+	}
+	return blankLine.ReplaceAll(text, nil), nil
 }
+
+// blankLine is a line of blanks, which is an empty one of a literal block.
+var blankLine = regexp.MustCompile(`(?m)^ +$`)
 
 // Run runs a recorded case and returns it as it came out: with the requests that were made, the
 // token and the requests to the API. It differs from c where the definition does something else
@@ -349,8 +357,12 @@ func (c Case) Differences(got Case) []string {
 	wantText, _ := marshal(want)
 	isText, _ := marshal(is)
 	say("token", string(wantText), string(isText))
-	for i := range c.API {
-		say("call "+c.API[i].Call, c.API[i].Request, got.API[i].Request)
+	for i, call := range c.API {
+		made := ""
+		if i < len(got.API) { // it ends at an error
+			made = got.API[i].Request
+		}
+		say("call "+call.Call, call.Request, made)
 	}
 	return list
 }

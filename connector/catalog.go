@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 )
 
+// The recorded cases beside them, in catalog/cases, are for tests only.
+//
 //go:embed catalog/*.yaml
 var catalogFiles embed.FS
 
@@ -28,9 +29,6 @@ func LoadCatalog() (*Catalog, error) {
 	}
 	var texts [][]byte
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), casesSuffix) {
-			continue
-		}
 		text, err := catalogFiles.ReadFile(path.Join("catalog", e.Name()))
 		if err != nil {
 			return nil, err
@@ -119,6 +117,3 @@ func (c *Catalog) Definitions() []*Definition {
 	}
 	return list
 }
-
-// casesSuffix is what the files of recorded cases end in; they are not embedded.
-const casesSuffix = ".cases.yaml"

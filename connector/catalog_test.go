@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -22,8 +24,8 @@ func TestCatalog(t *testing.T) {
 			for _, w := range d.Warnings {
 				t.Error(w)
 			}
-			if s.Documentation == "" || s.Checked == "" || s.Categories == nil || s.Vendor == "" && d.Name != "oauth2-client-credentials" {
-				t.Error("documentation, checked, categories or vendor is missing")
+			if s.Documentation == "" || s.Checked == "" && !s.Unverified || s.Categories == nil || s.Vendor == "" && d.Name != "oauth2-client-credentials" {
+				t.Error("documentation, checked (or unverified), categories or vendor is missing")
 			}
 			text, err := os.ReadFile(filepath.Join("catalog", d.Name+".yaml"))
 			if err != nil {
@@ -33,7 +35,7 @@ func TestCatalog(t *testing.T) {
 			if d.Name == "oauth2-client-credentials" {
 				return // its cases are those of TestGoldenRequests
 			}
-			text, err = os.ReadFile(filepath.Join("catalog", d.Name+".cases.yaml"))
+			text, err = os.ReadFile(filepath.Join("catalog", "cases", d.Name+".cases.yaml"))
 			if err != nil {
 				t.Fatal("no recorded case: ", err)
 			}
@@ -41,6 +43,7 @@ func TestCatalog(t *testing.T) {
 			if err != nil || len(cases) == 0 {
 				t.Fatal(len(cases), "cases:", err)
 			}
+			good := 0
 			for _, c := range cases {
 				got, err := d.Run(t.Context(), c)
 				if err != nil {
@@ -49,9 +52,12 @@ func TestCatalog(t *testing.T) {
 				for _, difference := range c.Differences(got) {
 					t.Errorf("case %s: %s", c.Name, difference)
 				}
-				if (c.Token == nil) == d.HasToken() || len(c.API) == 0 {
-					t.Errorf("case %s: must have a token, if there is one, and a call", c.Name)
+				if c.Error == "" && (c.Token != nil) == d.HasToken() && (len(c.API) > 0 || s.Apply == nil || s.Apply.BaseURL == "") {
+					good++
 				}
+			}
+			if good == 0 {
+				t.Error("no case has a token, if there is one, and a call, if there is an API")
 			}
 		})
 	}
@@ -90,10 +96,10 @@ func validate(t testing.TB, schema *jsonschema.Schema, text []byte) {
 	}
 }
 
-// BenchmarkLoadCatalog compiles the whole catalog, as the start of a hub does. The metric that
-// counts is µs/definition: 120 of them must come within 50 ms.
+// BenchmarkLoadCatalog compiles the whole catalog, as the start of a hub does: 160 definitions must come
+// within 50 ms. cpu-µs/definition is what all processors together did, whatever else the machine has to do.
 func BenchmarkLoadCatalog(b *testing.B) {
-	n := 0
+	n, before := 0, processorTime(b)
 	for b.Loop() {
 		c, err := connector.LoadCatalog()
 		if err != nil {
@@ -101,5 +107,14 @@ func BenchmarkLoadCatalog(b *testing.B) {
 		}
 		n = len(c.Definitions())
 	}
-	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/definition")
+	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N)/float64(n), "cpu-µs/definition")
+}
+
+// processorTime is what this process has used so far.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -1,10 +1,8 @@
 package connector
 
 import (
-	"cmp"
 	"maps"
 	"net/http"
-	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -52,6 +50,7 @@ type (
 		accept                  []int
 		response                Format
 		extract                 []extraction
+		uses                    []string // members of the variable request
 	}
 	step struct {
 		name    string
@@ -95,9 +94,9 @@ type (
 		vars                    []pair
 		hosts                   []string
 		redirects               string
-		bearer                  bool // Authorization with the token, nothing else
-		request                 bool // uses variables of the request
-		content                 bool // uses its body
+		uses                    []string // members of the variable request
+		bearer                  bool     // Authorization with the token, nothing else
+		content                 bool     // needs the body
 	}
 	endpoint struct {
 		Endpoint
@@ -143,156 +142,6 @@ func compile(d *document, find func(string) (*Definition, bool)) (*Definition, e
 	}
 	c.def.Warnings = c.problems
 	return c.def, nil
-}
-
-// merge is child with what it does not say taken from parent.
-func merge(parent, child *Source) Source {
-	m := *child
-	m.Inputs = nil
-	for _, in := range parent.Inputs {
-		if i := slices.IndexFunc(child.Inputs, func(own Input) bool { return own.Key == in.Key }); i >= 0 {
-			in = mergeInput(in, child.Inputs[i])
-		}
-		if !slices.Contains(child.Drop, in.Key) {
-			m.Inputs = append(m.Inputs, in)
-		}
-	}
-	known := func(key string) bool {
-		return slices.ContainsFunc(parent.Inputs, func(in Input) bool { return in.Key == key })
-	}
-	var first []Input // new ones come first: they are what makes the vendor different
-	for _, in := range child.Inputs {
-		if !known(in.Key) {
-			first = append(first, in)
-		}
-	}
-	m.Inputs = append(first, m.Inputs...)
-	for i := range m.Inputs {
-		if text, ok := child.Defaults[m.Inputs[i].Key]; ok {
-			m.Inputs[i].Default = text
-		}
-	}
-	if child.OAuth2 == nil && child.Request == nil && child.Steps == nil {
-		m.OAuth2, m.Request, m.Steps = parent.OAuth2, parent.Request, parent.Steps
-	} else if child.OAuth2 != nil && parent.OAuth2 != nil {
-		o := *parent.OAuth2
-		mergeFields(&o, child.OAuth2)
-		m.OAuth2 = &o
-	}
-	if m.OAuth2 != nil && parent.OAuth2 != nil && child.Drop != nil {
-		m.OAuth2 = without(m.OAuth2, child.OAuth2, child.Drop)
-	}
-	m.Vendor = cmp.Or(child.Vendor, parent.Vendor)
-	m.Documentation = cmp.Or(child.Documentation, parent.Documentation)
-	m.Checked = cmp.Or(child.Checked, parent.Checked)
-	inherit(&m.Vars, parent.Vars)
-	inherit(&m.Signers, parent.Signers)
-	inherit(&m.Categories, parent.Categories)
-	inherit(&m.Regions, parent.Regions)
-	inherit(&m.Endpoints, parent.Endpoints)
-	inheritPointer(&m.Certificate, parent.Certificate)
-	inheritPointer(&m.Token, parent.Token)
-	inheritPointer(&m.Errors, parent.Errors)
-	inheritPointer(&m.Discover, parent.Discover)
-	inheritPointer(&m.Apply, parent.Apply)
-	inheritPointer(&m.Detect, parent.Detect)
-	inheritPointer(&m.Verify, parent.Verify)
-	inheritPointer(&m.Hints, parent.Hints)
-	return m
-}
-
-// without is o without the inherited fields that use a dropped input.
-func without(o, own *OAuth2, dropped []string) *OAuth2 {
-	out := *o
-	v := reflect.ValueOf(&out).Elem()
-	for i := range v.NumField() {
-		f := v.Field(i)
-		if f.Kind() != reflect.String || own != nil && !reflect.ValueOf(own).Elem().Field(i).IsZero() {
-			continue
-		}
-		t, err := parseTemplate(f.String())
-		if err == nil && slices.ContainsFunc(t.names, func(name string) bool { return slices.Contains(dropped, name) }) {
-			f.SetString("")
-		}
-	}
-	return &out
-}
-
-// renumber makes the places of the inputs those of the merged list.
-func (c *compiler) renumber(own *Source) {
-	places := map[string]place{}
-	for path, at := range c.places {
-		rest, ok := strings.CutPrefix(path, "inputs.")
-		number, field, _ := strings.Cut(rest, ".")
-		i, err := strconv.Atoi(number)
-		if !ok || err != nil {
-			places[path] = at
-			continue
-		}
-		for j, in := range c.Inputs {
-			if in.Key == own.Inputs[i].Key {
-				places[strings.TrimSuffix(join(join("inputs", strconv.Itoa(j)), field), ".")] = at
-			}
-		}
-	}
-	c.places = places
-}
-
-// mergeFields sets the fields of a struct that are set in the other one.
-func mergeFields(into, from any) {
-	to, of := reflect.ValueOf(into).Elem(), reflect.ValueOf(from).Elem()
-	for i := range of.NumField() {
-		if !of.Field(i).IsZero() {
-			to.Field(i).Set(of.Field(i))
-		}
-	}
-}
-
-func mergeInput(parent, child Input) Input {
-	mergeFields(&parent, &child)
-	return parent
-}
-
-func inherit[S ~[]E, E any](own *S, parent S) {
-	if *own == nil {
-		*own = parent
-	}
-}
-
-func inheritPointer[T any](own **T, parent *T) {
-	if *own == nil {
-		*own = parent
-	}
-}
-
-// inheritance checks what only makes sense together with extends.
-func (c *compiler) inheritance(own *Source) {
-	for key := range own.Defaults {
-		if !slices.ContainsFunc(c.Inputs, func(in Input) bool { return in.Key == key }) {
-			c.problem(join("defaults", key), "defaults are for inherited inputs; "+c.inputHint(key), "there is no input %s", key)
-		}
-	}
-	if own.Extends == "" {
-		for i := range c.Inputs {
-			if text, ok := own.Defaults[c.Inputs[i].Key]; ok {
-				c.Inputs[i].Default = text
-			}
-		}
-	}
-	if own.Extends == "" && own.Drop != nil {
-		c.problem("drop", "remove it", "makes sense only with extends")
-	}
-}
-
-func (c *compiler) inputHint(key string) string {
-	var keys []string
-	for _, in := range c.Inputs {
-		keys = append(keys, in.Key)
-	}
-	if near := nearest(key, keys); near != "" {
-		return "did you mean " + near + "?"
-	}
-	return "the inputs are " + strings.Join(keys, ", ")
 }
 
 // about checks what is said about the definition.
@@ -408,14 +257,14 @@ func (c *compiler) input(path string, in *Input) {
 }
 
 // reserved are variables that exist already, or will.
-var reserved = []string{"token", "token_type", "request", "true", "false", "nil", "now", "uuid", "nonce"}
+var reserved = []string{"token", "token_type", "request", "true", "false", "nil"}
 
 // declare makes name a variable from here on.
 func (c *compiler) declare(path, name string) {
 	switch {
 	case !variable(name) || strings.Contains(name, "."):
 		c.problem(path, "", "%q cannot be the name of a variable: letters, digits, _ and - only, a letter first", name)
-	case slices.Contains(reserved, name), functions[name] != nil:
+	case slices.Contains(reserved, name):
 		c.problem(path, "choose another name", "%s is the name of something else", name)
 	}
 	c.names[name] = true
@@ -618,7 +467,11 @@ func (c *compiler) request(path string, r *Request, relative bool) *request {
 	if !slices.Contains([]Format{"", JSONFormat, XMLFormat, FormFormat, TextFormat}, r.Response) {
 		c.problem(join(path, "response"), "", "must be json, xml, form or text")
 	}
-	c.with(nil, func() {
+	var own []string // variables that only this request has
+	if !relative {
+		own = []string{"request"}
+	}
+	c.with(own, func() {
 		out.vars = c.computed(join(path, "vars"), r.Vars)
 		out.url = c.url(join(path, "url"), r.URL)
 		if at := join(path, "url"); out.url == nil {
@@ -637,6 +490,11 @@ func (c *compiler) request(path string, r *Request, relative bool) *request {
 		out.body = c.content(join(path, "body"), r.Body, r.Headers, r.KeepEmpty)
 		out.sign = c.signing(join(path, "sign"), r.Sign)
 	})
+	var inBody []pair
+	if out.body != nil {
+		out.body.each(func(t *template) { inBody = append(inBody, pair{value: t}) })
+	}
+	out.uses = requestUses(out.vars, out.query, out.headers, out.cookies, inBody)
 	out.extract = c.extract(join(path, "extract"), r.Extract)
 	return out
 }
@@ -703,272 +561,6 @@ func (c *compiler) body() {
 	}
 }
 
-func (c *compiler) token() {
-	d := c.def
-	if c.Token == nil {
-		d.token = &tokenRule{plain: true}
-		return
-	}
-	rule := *c.Token // may be the parent's
-	t := &rule
-	out := &tokenRule{lifetime: t.Lifetime.Duration(), standard: t.Default.Duration(), renewBefore: t.RenewBefore.Duration(), expires: t.Expires}
-	set := 0
-	for _, text := range []string{t.Path, t.Header, t.Cookie, t.Value} {
-		if text != "" {
-			set++
-		}
-	}
-	switch {
-	case set > 1:
-		c.problem("token", "", "must have only one of path, header, cookie and value")
-	case len(d.steps) == 0 && t.Value == "":
-		c.problem("token", "give it a value, or add a request", "there is no request whose answer could have it")
-	}
-	out.plain = set == 0 && t.Match == "" && t.Type == "" && t.Expires == nil && t.Lifetime == nil
-	if t.Path == "" && set == 0 {
-		t.Path = "access_token"
-	}
-	out.locator = locator{path: c.text("token.path", t.Path), header: t.Header, cookie: t.Cookie, match: c.regexp("token.match", t.Match)}
-	out.value = c.text("token.value", t.Value)
-	out.typ = c.positioned("token.type", t.Type, inHeader)
-	if e := t.Expires; e != nil {
-		out.expiresAt = c.locator("token.expires", Locator{Path: e.Path, Header: e.Header})
-		out.expiresAt.optional = true
-		c.expiry(e, out)
-	}
-	before := maps.Clone(c.names)
-	out.keep = c.extract("token.keep", t.Keep)
-	if t.Refresh != nil {
-		c.with([]string{"token", "token_type"}, func() { out.refresh = c.request("token.refresh", t.Refresh, false) })
-	}
-	c.names = before
-	d.token = out
-}
-
-func (c *compiler) expiry(e *Expiry, out *tokenRule) {
-	if !slices.Contains([]string{"", "in", "at", "duration"}, e.As) {
-		c.problem("token.expires.as", "", "must be in, at or duration")
-	}
-	if _, ok := units[e.Unit]; !ok {
-		c.problem("token.expires.unit", "", "must be ms, s, min, h or d")
-	}
-	out.zone = time.UTC
-	if e.Zone != "" {
-		zone, err := time.LoadLocation(e.Zone)
-		if err != nil {
-			c.problem("token.expires.zone", "such as Europe/Paris", "there is no time zone %s", e.Zone)
-		} else {
-			out.zone = zone
-		}
-	}
-}
-
-func (c *compiler) errors() {
-	e := c.Errors
-	if e == nil {
-		return
-	}
-	c.def.errors = &errorRule{when: c.symptoms("errors.when", e.When), code: c.text("errors.code", e.Code), message: c.text("errors.message", e.Message),
-		invalidClient: e.InvalidClient, temporary: e.Temporary}
-}
-
-type errorRule struct {
-	when                     []symptom
-	code, message            *template
-	invalidClient, temporary []string
-}
-
-// discover returns the names of everything that is kept with a token.
-func (c *compiler) discover(inputs []string) []string {
-	var kept []string
-	for _, one := range c.def.token.keep {
-		kept = append(kept, one.name)
-	}
-	if c.Discover == nil {
-		return kept
-	}
-	c.with(append(kept, "token", "token_type"), func() {
-		c.def.discover = c.request("discover.request", &c.Discover.Request, true)
-		c.def.discover.extract = append(c.def.discover.extract, c.extract("discover.extract", c.Discover.Extract)...)
-	})
-	for _, one := range c.def.discover.extract {
-		kept = append(kept, one.name)
-	}
-	return kept
-}
-
-// apply compiles how requests are authorized; kept are the variables that come with a token.
-func (c *compiler) apply(kept []string) {
-	a := c.Apply
-	if a == nil {
-		a = &Apply{}
-	}
-	out := &apply{hosts: a.Hosts, redirects: a.Redirects}
-	if !slices.Contains([]string{"", "same_origin", "hosts", "none"}, a.Redirects) {
-		c.problem("apply.redirects", "", "must be same_origin, hosts or none")
-	}
-	for i, host := range a.Hosts {
-		if checkAuthority(strings.TrimPrefix(host, "*.")) != nil {
-			c.problem(join("apply.hosts", strconv.Itoa(i)), "", "must be a host such as api.example.com, or *.example.com")
-		}
-	}
-	out.base = c.url("apply.base_url", a.BaseURL)
-	out.fixed = !slices.ContainsFunc(namesOf(out.base), func(name string) bool { return slices.Contains(kept, name) })
-	c.with([]string{"request"}, func() {
-		out.vars = c.computed("apply.vars", a.Vars)
-		out.headers = c.headers("apply.headers", a.Headers, false)
-		out.query = c.pairs("apply.query", a.Query, inText, false)
-		out.cookies = c.pairs("apply.cookies", a.Cookies, inCookie, false)
-		out.body = c.pairs("apply.body", a.Body, inText, false)
-		out.basic = c.basic("apply.basic", a.Basic)
-		out.sign = c.signing("apply.sign", a.Sign)
-	})
-	out.bearer = a.Headers == nil && a.Query == nil && a.Cookies == nil && a.Body == nil && a.Basic == nil && a.Sign == nil
-	for _, list := range [][]pair{out.vars, out.headers, out.query, out.cookies, out.body} {
-		for _, p := range list {
-			for _, name := range namesOf(p.value) {
-				out.request = out.request || name == "request" || strings.HasPrefix(name, "request.")
-				out.content = out.content || name == "request" || name == "request.body"
-			}
-		}
-	}
-	c.def.appliesSecrets = c.appliesSecrets(a)
-	c.def.certificateInputs = c.certificateInputs()
-	out.content = out.content || out.body != nil || out.sign != nil && out.sign.wsse == nil
-	c.def.apply = out
-}
-
-// certificateInputs are the inputs without which there is no client certificate.
-func (c *compiler) certificateInputs() []string {
-	var keys []string
-	for _, name := range namesOf(c.def.certificate) {
-		if _, ok := c.def.Input(name); ok {
-			keys = append(keys, name)
-		}
-	}
-	return keys
-}
-
-// appliesSecrets looks for secret inputs in everything that apply uses.
-func (c *compiler) appliesSecrets(a *Apply) bool {
-	secret := c.secretNames()
-	secret["token"] = false
-	for _, s := range c.Signers {
-		secret[s.Name] = true
-	}
-	found := c.def.certificate != nil && c.certificateInputs() == nil // one that all credentials have
-	check := func(t *template) {
-		for _, name := range namesOf(t) {
-			first, _, _ := strings.Cut(name, ".")
-			found = found || secret[first]
-		}
-	}
-	parse := func(texts ...string) {
-		for _, text := range texts {
-			if t, err := parseTemplate(text); err == nil {
-				check(t)
-			}
-		}
-	}
-	parse(a.BaseURL)
-	for _, list := range []Pairs{a.Headers, a.Query, a.Cookies, a.Body, a.Vars} {
-		for _, p := range list {
-			parse(p.Value)
-		}
-	}
-	if a.Basic != nil {
-		parse(a.Basic.Username, a.Basic.Password)
-	}
-	return found || a.Sign != nil
-}
-
-func (c *compiler) detect() {
-	if c.Detect == nil {
-		c.def.detect = detect{statuses: []int{http.StatusUnauthorized}}
-		return
-	}
-	c.def.detect = detect{c.Detect.Statuses, c.symptoms("detect.when", c.Detect.When)}
-	if c.Detect.Statuses == nil && c.Detect.When == nil {
-		c.def.detect.statuses = []int{http.StatusUnauthorized}
-	}
-}
-
-type detect struct {
-	statuses []int
-	when     []symptom
-}
-
-var endpointName = regexp.MustCompile(`^[a-z0-9]+([-_][a-z0-9]+)*$`)
-
-func (c *compiler) endpoints() {
-	seen := map[string]bool{}
-	for i := range c.Endpoints {
-		path := join("endpoints", strconv.Itoa(i))
-		e := &c.Endpoints[i]
-		if !endpointName.MatchString(e.Name) || seen[e.Name] {
-			c.problem(join(path, "name"), "such as list-orders", "must be lower-case letters, digits, dashes and underscores, and come once")
-		}
-		seen[e.Name] = true
-		c.def.endpoints = append(c.def.endpoints, c.endpoint(path, e))
-	}
-	if c.Verify != nil {
-		c.def.verify = c.endpoint("verify", c.Verify)
-	}
-}
-
-func (c *compiler) endpoint(path string, e *Endpoint) *endpoint {
-	out := &endpoint{Endpoint: *e}
-	c.with(nil, func() {
-		for i := range e.Inputs {
-			in := &e.Inputs[i]
-			at := join(join(path, "inputs"), strconv.Itoa(i))
-			if in.Type == "" {
-				in.Type = String
-			}
-			c.declare(at, in.Key)
-			c.input(at, in)
-		}
-		r := &Request{Method: e.Method, URL: e.Path, Query: e.Query, Headers: e.Headers, Body: e.Body, KeepEmpty: e.KeepEmpty, Accept: e.Accept}
-		if r.Method == "" {
-			r.Method = http.MethodGet
-		}
-		c.moved(join(path, "path"), join(path, "url"))
-		out.request = c.request(path, r, true)
-		c.leaks(path, out.request)
-	})
-	return out
-}
-
-// moved lets problems of a field that is called otherwise inside of us be found where it stands.
-func (c *compiler) moved(from, to string) {
-	if at, ok := c.places[from]; ok {
-		c.places[to] = at
-	} else {
-		c.places[to] = c.at(from)
-	}
-}
-
-// leaks refuses secrets in what an endpoint sends: they belong into apply.
-func (c *compiler) leaks(path string, r *request) {
-	secret := c.secretNames()
-	check := func(t *template) {
-		for _, name := range namesOf(t) {
-			if first, _, _ := strings.Cut(name, "."); secret[first] {
-				c.problem(path, "secrets are sent by apply only", "uses the secret %s", name)
-			}
-		}
-	}
-	check(r.url)
-	for _, list := range [][]pair{r.query, r.headers, r.cookies, r.vars} {
-		for _, p := range list {
-			check(p.value)
-		}
-	}
-	if r.body != nil {
-		r.body.each(check)
-	}
-}
-
 // secretNames are the inputs that are secret, and everything computed from them.
 func (c *compiler) secretNames() map[string]bool {
 	secret := map[string]bool{"token": true}
@@ -983,41 +575,3 @@ func (c *compiler) secretNames() map[string]bool {
 	}
 	return secret
 }
-
-// oauth2Step is an OAuth2 with its templates compiled.
-type oauth2Step struct {
-	text                 map[string]*template // by the name of the field
-	form, query, headers []pair
-	parameters           string
-}
-
-func (c *compiler) oauth2(path string, o *OAuth2) *oauth2Step {
-	out := &oauth2Step{text: map[string]*template{}, parameters: o.Parameters}
-	for name, text := range o.texts() {
-		at := join(path, name)
-		if name == "token_url" {
-			out.text[name] = c.url(at, text)
-			continue
-		}
-		if t := c.text(at, text); t != nil {
-			out.text[name] = t
-		}
-	}
-	if out.text["token_url"] == nil && !c.Abstract {
-		c.problem(join(path, "token_url"), "", "token_url is missing")
-	}
-	if method, ok := out.text["auth"].literal(); ok && method != "" && !slices.Contains(authMethods, method) {
-		c.problem(join(path, "auth"), "the methods are "+strings.Join(authMethods, ", "), "there is no method %s", method)
-	}
-	if o.Parameters != "" {
-		if in, ok := c.def.Input(o.Parameters); !ok || in.Type != Parameters {
-			c.problem(join(path, "parameters"), "", "must be the key of an input of type parameters")
-		}
-	}
-	out.form = c.pairs(join(path, "form"), o.Form, inText, false)
-	out.query = c.pairs(join(path, "query"), o.Query, inText, false)
-	out.headers = c.headers(join(path, "headers"), o.Headers, false)
-	return out
-}
-
-var authMethods = []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none"}

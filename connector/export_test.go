@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// OAuth1Base is the signature base string of OAuth 1.0a, of which nothing else can be seen from outside.
+var OAuth1Base = oauth1Base
+
 // FieldTables are the tables of docs/connectors.md: one for each type of the language.
 func FieldTables() string {
 	var b strings.Builder

@@ -39,7 +39,7 @@ func decodeBody(header http.Header, body []byte, format Format) (any, error) {
 		media, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
 		trimmed := bytes.TrimSpace(body)
 		switch {
-		case strings.HasSuffix(media, "json"):
+		case strings.HasSuffix(media, "json"), media == "text/plain" && bytes.HasPrefix(trimmed, []byte(`"`)) && json.Valid(trimmed):
 			format = JSONFormat
 		case strings.HasSuffix(media, "xml"), bytes.HasPrefix(trimmed, []byte("<?xml")):
 			format = XMLFormat
@@ -142,8 +142,9 @@ func decodeXML(body []byte) (any, error) {
 	return stack[0].m, nil
 }
 
-// find follows a path: a name as it is, else names and indexes with dots between. names are
-// those that stand where the path went wrong.
+// find follows a path: a name as it is, else names and indexes with dots between, or
+// [name=value] for the first item of a list whose member has that value. names are those that
+// stand where the path went wrong.
 func find(v any, path string) (found any, names []string, ok bool) {
 	if path == "$" {
 		return v, nil, v != nil
@@ -164,6 +165,9 @@ func find(v any, path string) (found any, names []string, ok bool) {
 	case map[string]any:
 		if at, ok := v[path]; ok {
 			return at, nil, true
+		}
+		if strings.HasPrefix(path, "[") { // XML does not tell a list of one
+			return find([]any{v}, path)
 		}
 		names = namesIn(v)
 		for i, c := range path {
@@ -198,6 +202,14 @@ func find(v any, path string) (found any, names []string, ok bool) {
 		i, err := strconv.Atoi(index)
 		if err == nil && i < 0 {
 			i += len(v)
+		}
+		if name, value, filter := strings.Cut(index, "="); filter && err != nil {
+			i = slices.IndexFunc(v, func(item any) bool {
+				at, _, _ := find(item, name)
+				text, ok := scalar(at)
+				return ok && text == value
+			})
+			err = nil
 		}
 		if err != nil || i < 0 || i >= len(v) {
 			if len(v) == 1 && err != nil { // XML does not tell a list of one
@@ -309,12 +321,18 @@ func (l *locator) raw(r *reply, s *scope) (text, what string, err error) {
 		}
 		return text, what, nil
 	case l.cookie != "":
-		var names []string
+		var names, all []string
 		for _, c := range (&http.Response{Header: r.Header}).Cookies() {
-			if c.Name == l.cookie && c.Value != "" {
+			if c.Value == "" || c.MaxAge < 0 { // it is taken away
+				continue
+			}
+			if c.Name == l.cookie {
 				return c.Value, "the cookie " + l.cookie, nil
 			}
-			names = append(names, c.Name)
+			names, all = append(names, c.Name), append(all, c.Name+"="+c.Value)
+		}
+		if l.cookie == "*" && all != nil {
+			return strings.Join(all, "; "), "the cookies", nil
 		}
 		return "", "", r.Fail("the answer sets no cookie %s; it sets: %s", l.cookie, nothing(names))
 	}

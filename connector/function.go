@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"crypto/hmac"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -11,12 +10,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"math"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // functions are those of expressions, besides those of a scope. They take and give text; the digests give bytes, to be
@@ -38,6 +38,11 @@ var functions = map[string]func(...any) (any, error){
 	"sha256":      text1(func(s string) (any, error) { sum := sha256.Sum256([]byte(s)); return string(sum[:]), nil }),
 	"sha512":      text1(func(s string) (any, error) { sum := sha512.Sum512([]byte(s)); return string(sum[:]), nil }),
 	"hmac":        mac,
+	"pbkdf2":      derive,
+	"signature":   signature,
+	"public_key":  text1(publicKey),
+	"pem_decode":  text1(decodePEM),
+	"rsa_encrypt": encrypt,
 	"lower":       text1(func(s string) (any, error) { return strings.ToLower(s), nil }),
 	"upper":       text1(func(s string) (any, error) { return strings.ToUpper(s), nil }),
 	"trim":        texts("trim", 1, 2, trim),
@@ -45,19 +50,27 @@ var functions = map[string]func(...any) (any, error){
 	"substring":   substring,
 	"split":       texts("split", 2, 2, func(a []string) (any, error) { return anys(strings.Split(a[0], a[1])) }),
 	"join":        joinList,
+	"sort":        sorted,
+	"only":        only("only", true),
+	"without":     only("without", false),
+	"join_pairs":  joinPairs,
 	"fallback":    fallback,
-	"length":      text1(func(s string) (any, error) { return len([]rune(s)), nil }),
+	"length":      length,
+	"size":        text1(func(s string) (any, error) { return len(s), nil }),
+	"match":       texts("match", 2, 2, match),
 	"url_encode":  text1(func(s string) (any, error) { return percent(s), nil }),
 	"form_encode": text1(func(s string) (any, error) { return url.QueryEscape(s), nil }),
 	"json":        toJSON,
 	"parse_json":  text1(parseJSON),
+	"parse_xml":   text1(parseXML),
+	"parse_query": text1(func(s string) (any, error) { return pairsOf(s), nil }),
 	"int":         text1(toInt),
 	"bool":        text1(toBool),
 	"text":        func(a ...any) (any, error) { return one("text", a) },
 }
 
 // scoped are the functions that a scope provides.
-var scoped = map[string]bool{"now": true, "uuid": true, "nonce": true}
+var scoped = map[string]bool{"now": true, "uuid": true, "nonce": true, "totp": true}
 
 func one(name string, a []any) (string, error) {
 	if len(a) != 1 {
@@ -120,33 +133,6 @@ func decodeBase64(s string) (any, error) {
 	return string(b), nil
 }
 
-// newHash makes the hash function of that name; nil if there is none.
-func newHash(name string) func() hash.Hash {
-	switch strings.ToLower(strings.ReplaceAll(name, "-", "")) {
-	case "md5":
-		return md5.New
-	case "sha1":
-		return sha1.New
-	case "sha256":
-		return sha256.New
-	case "sha384":
-		return sha512.New384
-	case "sha512":
-		return sha512.New
-	}
-	return nil
-}
-
-var mac = texts("hmac", 3, 3, func(a []string) (any, error) {
-	h := newHash(a[0])
-	if h == nil {
-		return nil, errors.New(`hmac: the first value must be "md5", "sha1", "sha256", "sha384" or "sha512"`)
-	}
-	m := hmac.New(h, []byte(a[1]))
-	m.Write([]byte(a[2]))
-	return string(m.Sum(nil)), nil
-})
-
 func trim(a []string) (any, error) {
 	if len(a) == 1 {
 		return strings.TrimSpace(a[0]), nil
@@ -159,6 +145,30 @@ func replace(a []string) (any, error) {
 		return nil, errors.New("replace: the result is too large")
 	}
 	return strings.ReplaceAll(a[0], a[1], a[2]), nil
+}
+
+// length is length(x): the characters of a text, or the items of a list.
+func length(a ...any) (any, error) {
+	if len(a) == 1 {
+		if list, ok := a[0].([]any); ok {
+			return len(list), nil
+		}
+	}
+	s, err := one("length", a)
+	return utf8.RuneCountInString(s), err
+}
+
+// match is match(x, pattern): the first group of the first match, else all it matches, else empty.
+func match(a []string) (any, error) {
+	re, err := regexp.Compile(a[1])
+	if err != nil {
+		return nil, errors.New("match: not a regular expression (RE2)")
+	}
+	m := re.FindStringSubmatch(a[0])
+	if m == nil {
+		return "", nil
+	}
+	return m[min(1, len(m)-1)], nil
 }
 
 func substring(a ...any) (any, error) {
@@ -245,6 +255,14 @@ func parseJSON(s string) (any, error) {
 	return v, nil
 }
 
+func parseXML(s string) (any, error) {
+	v, err := decodeXML([]byte(s))
+	if err != nil {
+		return nil, errors.New("parse_xml: not XML")
+	}
+	return v, nil
+}
+
 func toInt(s string) (any, error) {
 	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
 	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
@@ -313,9 +331,24 @@ func formatTime(t time.Time, format string) string {
 	return t.Format(layout(format))
 }
 
-// layout turns a pattern such as YYYY-MM-DD HH:mm:ss into one of package time.
+// The letters of patterns, and what they are in package time.
+var (
+	letters = regexp.MustCompile(`\[[^\]]*\]|Y+|M+|D+|d+|H+|h+|m+|s+|S+|A|Z+`)
+	layouts = map[string]string{
+		"YYYY": "2006", "YY": "06", "MMMM": "January", "MMM": "Jan", "MM": "01", "M": "1", "DD": "02", "D": "2", "dddd": "Monday", "ddd": "Mon",
+		"HH": "15", "H": "15", "hh": "03", "h": "3", "mm": "04", "m": "4", "ss": "05", "s": "5", "SSS": "000", "A": "PM", "ZZ": "-07:00", "ZZZ": "-0700",
+	}
+)
+
+// layout turns a pattern such as YYYY-MM-DD HH:mm:ss into one of package time. What is in
+// brackets, and what is no letter of patterns, stands for itself.
 func layout(pattern string) string {
-	return strings.NewReplacer("YYYY", "2006", "MMM", "Jan", "MM", "01", "DD", "02", "HH", "15", "hh", "03", "mm", "04", "ss", "05", "SSS", "000", "ZZ", "-07:00").Replace(pattern)
+	return letters.ReplaceAllStringFunc(pattern, func(run string) string {
+		if to, ok := layouts[run]; ok {
+			return to
+		}
+		return strings.Trim(run, "[]")
+	})
 }
 
 // uuid is uuid(): a random UUID (RFC 9562, version 4).

@@ -366,6 +366,15 @@ func TestLifetimes(t *testing.T) {
 		{"{header: X-Auth}", ``, 5 * time.Minute},
 		{"{cookie: SID}", ``, 5 * time.Minute},
 		{"{value: 'a-{{b}}'}", `{"b":"c"}`, 5 * time.Minute},
+		{"{path: t, expires: {path: t, match: 'exp=(\\d+)'}}", `{"t":"st=1~exp=77~hmac=x"}`, 77 * time.Second},
+		{"{path: t, expires: {value: '{{b}}', unit: min}}", `{"t":"x","b":3}`, 3 * time.Minute},
+		{"{path: t, expires: {path: u, match: '\\d+', unit: h}}", `{"t":"x","u":"12 hours"}`, 12 * time.Hour},
+		{"{path: t, expires: {path: u, format: 'M/D/YYYY h:mm:ss A'}}", `{"t":"x","u":"` + now.UTC().Add(time.Hour).Format("1/2/2006 3:04:05 PM") + `"}`, time.Hour},
+		{"{path: t, expires: {path: u, format: 'ddd, DD MMM YYYY HH:mm:ss [GMT]'}}", `{"t":"x","u":"` + now.UTC().Add(time.Hour).Format(http.TimeFormat) + `"}`, time.Hour},
+		{"{path: 'l.[k=main].t'}", `{"l":[{"k":"old"},{"k":"main","t":"x","expires_in":9}]}`, 9 * time.Second},
+		{"{path: 'l[on=true].t'}", `{"l":[{"on":false},{"on":true,"t":"x"}]}`, 5 * time.Minute},
+		{"{path: '[k=a.b].t'}", `[{"k":"a.b","t":"x"}]`, 5 * time.Minute},
+		{"{cookie: '*'}", ``, 5 * time.Minute},
 	} {
 		d := parse(t, "name: a\ntitle: x\nrequest: {url: https://example.com/token, extract: {b: {path: b, optional: true}}}\ntoken: "+c.rule+"\n")
 		p, err := plan(t, d, nil)
@@ -483,3 +492,43 @@ func TestRefused(t *testing.T) {
 }
 
 func hashOf(body string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(body))) }
+
+// TestAnswers has tokens that stand in unusual places: what is asked, what is answered, and the token.
+func TestAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		definition  string
+		status      int
+		header      http.Header
+		body, token string
+	}{
+		"text in quotes":       {"request: {url: https://a.example.com/}\ntoken: {path: $}", 200, http.Header{"Content-Type": {"text/plain"}}, `"t0ken"`, "t0ken"},
+		"text":                 {"request: {url: https://a.example.com/}\ntoken: {path: $}", 200, http.Header{"Content-Type": {"text/html"}}, "t0ken\n", "t0ken"},
+		"all cookies":          {"request: {url: https://a.example.com/}\ntoken: {cookie: '*'}", 204, http.Header{"Set-Cookie": {"A=1; Path=/", "B=2", "old=; Max-Age=0"}}, "", "A=1; B=2"},
+		"a redirect":           {"request: {url: https://a.example.com/, accept: [302]}\ntoken: {header: Location, match: 'code=(\\w+)'}", 302, http.Header{"Location": {"https://b.example.com/?code=t0ken&x=1"}}, "", "t0ken"},
+		"JSON in JSON":         {"request: {url: https://a.example.com/, extract: {inner: body.data}}\ntoken: {value: '{{parse_json(inner).session.id}}'}", 200, nil, `{"body":{"data":"{\"session\":{\"id\":\"t0ken\"}}"}}`, "t0ken"},
+		"XML in SOAP":          {"request: {url: https://a.example.com/, extract: {inner: ..LoginResult}}\ntoken: {value: '{{parse_xml(inner).r.sid}}'}", 200, http.Header{"Content-Type": {"application/soap+xml; charset=utf-8"}}, `<s:Envelope xmlns:s="x"><s:Body><LoginResponse><LoginResult>&lt;r&gt;&lt;sid&gt;t0ken&lt;/sid&gt;&lt;/r&gt;</LoginResult></LoginResponse></s:Body></s:Envelope>`, "t0ken"},
+		"a form":               {"request: {url: https://a.example.com/, response: text, extract: {page: $}}\ntoken: {value: '{{match(page, \"name=.csrf. value=.(\\\\w+)\")}}'}", 200, http.Header{"Content-Type": {"text/html"}}, `<input name="csrf" value="t0ken">`, "t0ken"},
+		"a member of XML":      {"request: {url: https://a.example.com/}\ntoken: {path: 'r.s[@name=sid].v'}", 200, http.Header{"Content-Type": {"text/xml"}}, `<r><s name="sid"><v>t0ken</v></s></r>`, "t0ken"},
+		"a signed token query": {"request: {url: https://a.example.com/, query: {b: '2', a: '1', sign: '{{join_pairs(sort(request.params), \"\", \"\")}}'}, headers: {X: '{{request.query}}'}}\ntoken: {path: t}", 200, nil, `{"t":"t0ken"}`, "t0ken"},
+		"a signed token body":  {"request: {url: https://a.example.com/, body: {json: {a: b}}, headers: {X: '{{hex(sha256(request.body))}}'}}\ntoken: {path: t}", 200, nil, `{"t":"t0ken"}`, "t0ken"},
+	} {
+		d := parse(t, "name: a\ntitle: x\n"+c.definition+"\n")
+		for _, w := range d.Warnings {
+			t.Error(name, w)
+		}
+		p, err := plan(t, d, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &sender{status: c.status, header: c.header, body: c.body}
+		token, err := p.Token(t.Context(), s, nil)
+		if err != nil || string(token.AccessToken) != c.token {
+			t.Errorf("%s: %v %v", name, token, err)
+			continue
+		}
+		want := map[string]string{"a signed token query": "b=2&a=1&sign=a1b2", "a signed token body": hashOf(`{"a":"b"}`)}[name]
+		if got := s.request.Header.Get("X"); got != want {
+			t.Errorf("%s: signed %s", name, got)
+		}
+	}
+}

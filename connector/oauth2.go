@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,44 @@ import (
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/grant"
 )
+
+// oauth2Step is an OAuth2 with its templates compiled.
+type oauth2Step struct {
+	text                 map[string]*template // by the name of the field
+	form, query, headers []pair
+	parameters           string
+}
+
+func (c *compiler) oauth2(path string, o *OAuth2) *oauth2Step {
+	out := &oauth2Step{text: map[string]*template{}, parameters: o.Parameters}
+	for name, text := range o.texts() {
+		at := join(path, name)
+		if name == "token_url" {
+			out.text[name] = c.url(at, text)
+			continue
+		}
+		if t := c.text(at, text); t != nil {
+			out.text[name] = t
+		}
+	}
+	if out.text["token_url"] == nil && !c.Abstract {
+		c.problem(join(path, "token_url"), "", "token_url is missing")
+	}
+	if method, ok := out.text["auth"].literal(); ok && method != "" && !slices.Contains(authMethods, method) {
+		c.problem(join(path, "auth"), "the methods are "+strings.Join(authMethods, ", "), "there is no method %s", method)
+	}
+	if o.Parameters != "" {
+		if in, ok := c.def.Input(o.Parameters); !ok || in.Type != Parameters {
+			c.problem(join(path, "parameters"), "", "must be the key of an input of type parameters")
+		}
+	}
+	out.form = c.pairs(join(path, "form"), o.Form, inText, false)
+	out.query = c.pairs(join(path, "query"), o.Query, inText, false)
+	out.headers = c.headers(join(path, "headers"), o.Headers, false)
+	return out
+}
+
+var authMethods = []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none"}
 
 // oauth2Values are the fields of an OAuth2 as they came out, and which input each of them is, for errors.
 type oauth2Values struct {
@@ -68,7 +107,7 @@ func (p *Plan) grantRequest(o *oauth2Step, s *scope) (*grant.Request, error) {
 		list []pair
 		add  func(name, value string)
 	}{{o.form, r.Form.Add}, {o.query, r.Query.Add}, {o.headers, r.Header.Add}} {
-		list, err := evalPairs(more.list, s)
+		list, err := evalPairs(more.list, s, nil)
 		if err != nil {
 			return nil, fieldError("", err)
 		}

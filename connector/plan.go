@@ -151,55 +151,83 @@ func (p *Plan) scope() *scope {
 // message is a request before it is one of net/http.
 type message struct {
 	method, url string
-	headers     []evaluated
+	header      http.Header
 	body        []byte
 }
 
-// message evaluates r. What it returns as URL may be a path below the base URL.
+// message evaluates r. What it returns as URL may be a path below the base URL. The variable
+// request is the message as far as it is made: URL, query, body, headers.
 func (r *request) message(s *scope) (*message, *scope, error) {
 	s = s.inner()
+	m := &message{method: r.method, header: http.Header{}}
+	describe := func() {
+		u, err := url.Parse(m.url)
+		if r.uses == nil || err != nil { // an error is reported when the request is built
+			return
+		}
+		s.set("request", view{m.method, u, "", m.header, m.body}.members(r.uses), false)
+	}
 	s.compute(r.vars)
-	m := &message{method: r.method}
-	var err error
-	if m.url, err = r.url.eval(s); err != nil {
+	base, err := r.url.eval(s)
+	if err != nil {
 		return nil, nil, fmt.Errorf("the URL: %w", err)
 	}
-	query, err := evalPairs(r.query, s)
+	m.url = base
+	describe()
+	_, err = evalPairs(r.query, s, func(done []evaluated) {
+		m.url = addQuery(base, done)
+		describe()
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("the query: %w", err)
 	}
-	m.url = addQuery(m.url, query)
-	if m.headers, err = evalPairs(r.headers, s); err != nil {
-		return nil, nil, fmt.Errorf("the header %w", err)
+	isType := func(h pair) bool { return strings.EqualFold(h.name, "Content-Type") }
+	for _, isFirst := range []bool{true, false} { // the body needs its content type
+		for _, h := range r.headers {
+			if isType(h) != isFirst {
+				continue
+			}
+			text, err := h.value.eval(s)
+			if err != nil {
+				return nil, nil, fmt.Errorf("the header %s: %w", h.name, err)
+			}
+			if text != "" || h.keep {
+				m.header.Add(h.name, text)
+				describe()
+			}
+		}
+		if !isFirst || r.body == nil {
+			continue
+		}
+		form := func(text string) {
+			m.body = []byte(text)
+			if m.header.Get("Content-Type") == "" {
+				m.header.Set("Content-Type", formType)
+			}
+			describe()
+		}
+		var contentType string
+		if m.body, contentType, err = r.body.encode(s, m.header.Get("Content-Type"), form); err != nil {
+			return nil, nil, fmt.Errorf("the body: %w", err)
+		}
+		if contentType != "" {
+			m.header.Set("Content-Type", contentType)
+		}
+		describe()
 	}
 	if r.basic != nil {
 		text, err := r.basic.header(s)
 		if err != nil {
 			return nil, nil, err
 		}
-		m.headers = append(m.headers, evaluated{"Authorization", text})
+		m.header.Add("Authorization", text)
 	}
-	cookies, err := evalPairs(r.cookies, s)
+	cookies, err := evalPairs(r.cookies, s, nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the cookie %w", err)
 	}
 	if len(cookies) > 0 {
-		m.headers = append(m.headers, evaluated{"Cookie", joinCookies(cookies)})
-	}
-	if r.body != nil {
-		i := slices.IndexFunc(m.headers, func(h evaluated) bool { return strings.EqualFold(h.name, "Content-Type") })
-		contentType := ""
-		if i >= 0 {
-			contentType = m.headers[i].value
-		}
-		if m.body, contentType, err = r.body.encode(s, contentType); err != nil {
-			return nil, nil, fmt.Errorf("the body: %w", err)
-		}
-		if i >= 0 {
-			m.headers[i].value = contentType
-		} else if contentType != "" {
-			m.headers = append(m.headers, evaluated{"Content-Type", contentType})
-		}
+		m.header.Add("Cookie", joinCookies(cookies))
 	}
 	return m, s, nil
 }
@@ -274,21 +302,23 @@ func (r *request) build(ctx context.Context, s *scope, base *url.URL) (*http.Req
 	if r.body == nil {
 		req.Body, req.GetBody, req.ContentLength = http.NoBody, func() (io.ReadCloser, error) { return http.NoBody, nil }, 0
 	}
-	for _, h := range m.headers {
-		req.Header.Add(h.name, h.value)
-	}
-	if req.Header.Get("Accept") == "" {
-		req.Header.Set("Accept", map[Format]string{"": "application/json", JSONFormat: "application/json", XMLFormat: "application/xml, text/xml", FormFormat: formType, TextFormat: "text/plain"}[r.response])
-	}
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "grantway")
-	}
+	req.Header = m.header
 	if r.sign != nil {
 		if err := r.sign.sign(req, m.body, s); err != nil {
 			return nil, err
 		}
 	}
 	return req, nil
+}
+
+// introduce says who asks and what for, where req does not say so itself.
+func (r *request) introduce(req *http.Request) {
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", map[Format]string{"": "application/json", JSONFormat: "application/json", XMLFormat: "application/xml, text/xml", FormFormat: formType, TextFormat: "text/plain"}[r.response])
+	}
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "grantway")
+	}
 }
 
 // accepts tells whether an answer has one of the statuses that are good.
@@ -355,7 +385,11 @@ func (p *Plan) request(ctx context.Context, r *request, s *scope, t *grant.Token
 	if !p.Allows(req.URL, base) {
 		return nil, requestError(fmt.Errorf("the host %s is none that the connector allows", req.URL.Host))
 	}
-	return req, p.Apply(req, t)
+	if err := p.Apply(req, t); err != nil {
+		return nil, err
+	}
+	r.introduce(req)
+	return req, nil
 }
 
 func first(t *template) string {

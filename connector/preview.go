@@ -60,8 +60,10 @@ func (r *request) preview(s *scope) (Preview, error) {
 	}
 	shown := strings.NewReplacer(url.QueryEscape(masked), masked)
 	out := Preview{Method: m.method, URL: shown.Replace(m.url), Body: shown.Replace(string(m.body))}
-	for _, h := range m.headers {
-		out.Headers = append(out.Headers, grantway.Header{Name: http.CanonicalHeaderKey(h.name), Value: h.value})
+	for name, values := range m.header {
+		for _, value := range values {
+			out.Headers = append(out.Headers, grantway.Header{Name: name, Value: value})
+		}
 	}
 	if g := r.sign; g != nil {
 		req := &http.Request{Header: http.Header{}}

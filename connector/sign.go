@@ -109,20 +109,22 @@ func (g *signing) sign(req *http.Request, body []byte, s *scope) error {
 }
 
 // signWSSE sets X-WSSE: a UsernameToken whose digest is Base64(SHA-1(nonce + created + password)).
+// The header has the nonce in base64. With digest hex the SHA-1 is in hexadecimal digits before
+// base64, and the nonce stands in the header as it is.
 func signWSSE(req *http.Request, v map[string]string, digest string, c *clock) error {
 	random := c.random()
-	nonce := hex.EncodeToString(random[:])
-	created := c.now().UTC().Format(time.RFC3339)
-	sum := sha1.Sum([]byte(nonce + created + v["password"]))
+	digits := hex.EncodeToString(random[:])
+	nonce, created := base64.StdEncoding.EncodeToString([]byte(digits)), c.now().UTC().Format(time.RFC3339)
+	sum := sha1.Sum([]byte(digits + created + v["password"]))
 	proof := sum[:]
 	if digest == "hex" {
-		proof = []byte(hex.EncodeToString(sum[:]))
+		nonce, proof = digits, []byte(hex.EncodeToString(sum[:]))
 	}
 	if strings.ContainsAny(v["username"], "\"\\\r\n") {
 		return errors.New("signing: the user name has a character that X-WSSE cannot have")
 	}
 	req.Header.Set("X-WSSE", fmt.Sprintf(`UsernameToken Username="%s", PasswordDigest="%s", Nonce="%s", Created="%s"`,
-		v["username"], base64.StdEncoding.EncodeToString(proof), base64.StdEncoding.EncodeToString([]byte(nonce)), created))
+		v["username"], base64.StdEncoding.EncodeToString(proof), nonce, created))
 	return nil
 }
 
@@ -212,17 +214,7 @@ func signOAuth1(req *http.Request, body []byte, v map[string]string, bodyHash bo
 	if v["token"] != "" {
 		oauth["oauth_token"] = v["token"]
 	}
-	parameters := req.URL.Query()
-	media, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	if media == formType {
-		form, err := url.ParseQuery(string(body))
-		if err != nil {
-			return errors.New("signing: the body is not a form")
-		}
-		for name, values := range form {
-			parameters[name] = append(parameters[name], values...)
-		}
-	} else if bodyHash {
+	if bodyHash && !isForm(req) {
 		sum := sha256.Sum256(body)
 		hash := sum[:]
 		if strings.HasSuffix(method, "SHA1") {
@@ -231,12 +223,10 @@ func signOAuth1(req *http.Request, body []byte, v map[string]string, bodyHash bo
 		}
 		oauth["oauth_body_hash"] = base64.StdEncoding.EncodeToString(hash)
 	}
-	for name, value := range oauth {
-		parameters.Set(name, value)
+	base, err := oauth1Base(req, body, oauth)
+	if err != nil {
+		return err
 	}
-	u := url.URL{Scheme: strings.ToLower(req.URL.Scheme), Host: strings.ToLower(cmp.Or(req.Host, req.URL.Host)), Path: req.URL.Path, RawPath: req.URL.RawPath}
-	u.Host = strings.TrimSuffix(u.Host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme])
-	base := strings.Join([]string{req.Method, percent(u.String()), percent(sortedQuery(parameters))}, "&")
 	signature, err := oauth1Signature(method, base, v)
 	if err != nil {
 		return err
@@ -254,6 +244,31 @@ func signOAuth1(req *http.Request, body []byte, v map[string]string, bodyHash bo
 	}
 	req.Header.Set("Authorization", "OAuth "+strings.Join(parts, ", "))
 	return nil
+}
+
+// oauth1Base is the signature base string of RFC 5849 section 3.4.1.
+func oauth1Base(req *http.Request, body []byte, oauth map[string]string) (string, error) {
+	parameters := req.URL.Query()
+	if isForm(req) {
+		form, err := url.ParseQuery(string(body))
+		if err != nil {
+			return "", errors.New("signing: the body is not a form")
+		}
+		for name, values := range form {
+			parameters[name] = append(parameters[name], values...)
+		}
+	}
+	for name, value := range oauth {
+		parameters.Set(name, value)
+	}
+	u := url.URL{Scheme: strings.ToLower(req.URL.Scheme), Host: strings.ToLower(cmp.Or(req.Host, req.URL.Host)), Path: req.URL.Path, RawPath: req.URL.RawPath}
+	u.Host = strings.TrimSuffix(u.Host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme])
+	return strings.Join([]string{req.Method, percent(u.String()), percent(sortedQuery(parameters))}, "&"), nil
+}
+
+func isForm(req *http.Request) bool {
+	media, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	return media == formType
 }
 
 func oauth1Signature(method, base string, v map[string]string) (string, error) {

@@ -226,7 +226,7 @@ func (g *signer) samlAssertion(s *scope, v map[string]string) (string, error) {
 			return "", fmt.Errorf("%s is empty", name)
 		}
 	}
-	attributes, err := evalPairs(g.attributes, s)
+	attributes, err := evalPairs(g.attributes, s, nil)
 	if err != nil {
 		return "", err
 	}

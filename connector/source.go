@@ -172,9 +172,9 @@ type Extract map[string]Locator
 
 // Locator says where in an answer a value stands. As a plain string it is a path.
 type Locator struct {
-	Path     string `json:"path,omitempty" doc:"Names and array indexes with dots between: data.0.token. In XML the local names of elements, with @ before an attribute. $ is the whole body. May be a template."`
+	Path     string `json:"path,omitempty" doc:"Names and array indexes with dots between: data.0.token. In XML the local names of elements, with @ before an attribute. items.[name=main].url is that of the first item whose name is main. $ is the whole body. May be a template."`
 	Header   string `json:"header,omitempty" doc:"Name of a header."`
-	Cookie   string `json:"cookie,omitempty" doc:"Name of a cookie that is set."`
+	Cookie   string `json:"cookie,omitempty" doc:"Name of a cookie that is set. * is all of them, as in the header Cookie."`
 	Value    string `json:"value,omitempty" doc:"A template of variables, such as what an earlier step extracted."`
 	Match    string `json:"match,omitempty" doc:"Regular expression; its first group, else all it matches, is the value."`
 	Optional bool   `json:"optional,omitempty" doc:"It may be missing, and is empty then."`
@@ -184,7 +184,7 @@ type Locator struct {
 type TokenRule struct {
 	Path   string `json:"path,omitempty" doc:"Where the token stands; see locator. Empty is access_token. May be a template."`
 	Header string `json:"header,omitempty" doc:"The token is in this header."`
-	Cookie string `json:"cookie,omitempty" doc:"The token is this cookie."`
+	Cookie string `json:"cookie,omitempty" doc:"The token is this cookie. * is all that are set, as in the header Cookie."`
 	Match  string `json:"match,omitempty" doc:"Regular expression that finds the token in what the above found."`
 	Value  string `json:"value,omitempty" doc:"The token is made of variables, such as {{session}}."`
 
@@ -201,6 +201,8 @@ type TokenRule struct {
 type Expiry struct {
 	Path   string `json:"path,omitempty" doc:"See locator."`
 	Header string `json:"header,omitempty" doc:"Name of a header."`
+	Value  string `json:"value,omitempty" doc:"A template of variables, such as what an earlier step extracted."`
+	Match  string `json:"match,omitempty" doc:"Regular expression that finds the lifetime in what the above found."`
 	As     string `json:"as,omitempty" doc:"in: a number from now on; at: a moment; duration: a text such as 1:02:30 or PT1H. Empty goes by format, else in."`
 	Unit   string `json:"unit,omitempty" doc:"Of numbers: ms, s, min, h or d. Empty is s."`
 	Format string `json:"format,omitempty" doc:"Of a moment: unix, unix_ms, rfc3339, http, dotnet or a pattern such as YYYY-MM-DD HH:mm:ss. Of a duration: iso8601 or a pattern such as D:HH:MM."`
@@ -236,15 +238,15 @@ type Discover struct {
 }
 
 // Apply is how requests to the API are authorized. Variables are the inputs, token,
-// token_type, what was kept, and of the request: request.method, request.url, request.host, request.path,
-// request.query, request.content_type and request.body.
+// token_type, what was kept, and request: the request as far as it is made. What is written here is
+// put on in this order: body, query, headers, basic, cookies, sign.
 type Apply struct {
 	BaseURL   string   `json:"base_url,omitempty" doc:"What paths are below. May come from the token's answer: {{instance_url}}."`
 	Headers   Pairs    `json:"headers,omitempty" doc:"Headers. When nothing is said in apply but base_url, hosts, redirects and vars, it is Authorization: {{token_type}} {{token}}."`
 	Query     Pairs    `json:"query,omitempty" doc:"Parameters of the URL."`
 	Cookies   Pairs    `json:"cookies,omitempty" doc:"Cookies."`
 	Basic     *Basic   `json:"basic,omitempty" doc:"HTTP Basic authentication."`
-	Body      Pairs    `json:"body,omitempty" doc:"Fields that are added to a form or JSON body."`
+	Body      Pairs    `json:"body,omitempty" doc:"Fields that are added to a form or JSON body; in JSON, dots lead inside: params.session."`
 	Sign      *Sign    `json:"sign,omitempty" doc:"Signs every request."`
 	Vars      Pairs    `json:"vars,omitempty" doc:"Computed variables of each request, in order, such as a timestamp and a signature."`
 	Hosts     []string `json:"hosts,omitempty" doc:"Hosts besides that of base_url that requests may go to; *.example.com is every host below."`
@@ -262,7 +264,7 @@ type Sign struct {
 type WSSE struct {
 	Username string `json:"username" doc:"The user."`
 	Password string `json:"password" doc:"The secret."`
-	Digest   string `json:"digest,omitempty" doc:"hex encodes the SHA-1 in hex before base64, as some vendors do. Empty is binary."`
+	Digest   string `json:"digest,omitempty" doc:"hex writes the SHA-1 in hex before base64, and the nonce as it is, as some vendors do. Empty is binary, with the nonce in base64."`
 }
 
 // SigV4 signs as AWS does.

@@ -123,27 +123,33 @@ func closing(s string) int {
 
 // exprOptions are the same for all expressions.
 var exprOptions = sync.OnceValue(func() []expr.Option {
+	provided := map[string]any{}
+	for name := range scoped {
+		provided[called(name)] = scopedFunction
+	}
 	options := []expr.Option{
-		expr.Env(map[string]any{"now": fixedNow, "uuid": fixedText, "nonce": fixedText}),
+		expr.Env(provided),
 		expr.AllowUndefinedVariables(),
 		expr.MaxNodes(maxNodes),
 		expr.DisableAllBuiltins(),
 	}
 	for name, f := range functions {
-		options = append(options, expr.Function(name, f))
+		options = append(options, expr.Function(called(name), f))
 	}
 	return options
 })
 
-// The types of the functions that a scope provides.
-func fixedNow(...any) (any, error)  { return "", nil }
-func fixedText(...any) (any, error) { return "", nil }
+// called is the name of a function for expr, so that a variable may have the same one.
+func called(name string) string { return name + "()" }
+
+// scopedFunction has the type of the functions that a scope provides.
+func scopedFunction(...any) (any, error) { return "", nil }
 
 func compileExpression(text string) (*vm.Program, []string, error) {
 	if len(text) > 4096 {
 		return nil, nil, errors.New("the expression is longer than 4,096 characters")
 	}
-	v := &visitor{callees: map[*ast.IdentifierNode]bool{}}
+	v := &visitor{callees: map[*ast.IdentifierNode]bool{}, members: map[*ast.IdentifierNode]string{}}
 	program, err := expr.Compile(text, append(slices.Clone(exprOptions()), expr.Patch(v))...)
 	if v.err != nil {
 		return nil, nil, v.err
@@ -159,6 +165,7 @@ func compileExpression(text string) (*vm.Program, []string, error) {
 type visitor struct {
 	identifiers []*ast.IdentifierNode
 	callees     map[*ast.IdentifierNode]bool
+	members     map[*ast.IdentifierNode]string // what is taken of an identifier, if it is one member
 	err         error
 }
 
@@ -166,12 +173,18 @@ func (v *visitor) Visit(n *ast.Node) {
 	switch n := (*n).(type) {
 	case *ast.IdentifierNode:
 		v.identifiers = append(v.identifiers, n)
+	case *ast.MemberNode:
+		id, ok := n.Node.(*ast.IdentifierNode)
+		if name, fixed := n.Property.(*ast.StringNode); ok && fixed {
+			v.members[id] = name.Value
+		}
 	case *ast.CallNode:
 		if id, ok := n.Callee.(*ast.IdentifierNode); ok {
 			v.callees[id] = true
 			if _, known := functions[id.Value]; !known && !scoped[id.Value] {
 				v.err = fmt.Errorf("there is no function %s", id.Value)
 			}
+			id.Value = called(id.Value)
 		} else {
 			v.err = errors.New("only functions can be called")
 		}
@@ -188,11 +201,16 @@ func (v *visitor) Visit(n *ast.Node) {
 	}
 }
 
+// names are the variables; of request, each member on its own, because some cost more than others.
 func (v *visitor) names() []string {
 	var names []string
 	for _, id := range v.identifiers {
-		if !v.callees[id] && id.Value != "$env" && !slices.Contains(names, id.Value) {
-			names = append(names, id.Value)
+		name := id.Value
+		if member := v.members[id]; name == "request" && member != "" {
+			name += "." + member
+		}
+		if !v.callees[id] && name != "$env" && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	return names
@@ -284,6 +302,9 @@ func (s *scope) lookup(name string) (value any, secret, ok bool) {
 	}
 	v, secret, ok := s.lookup(first)
 	for ok && rest != "" {
+		if h, is := v.(headers); is { // one that is not there is empty
+			return h[rest], secret, true
+		}
 		var m map[string]any
 		if m, ok = v.(map[string]any); !ok {
 			break
@@ -299,7 +320,7 @@ func (s *scope) lookup(name string) (value any, secret, ok bool) {
 
 // env is everything as expr wants it.
 func (s *scope) env() map[string]any {
-	env := map[string]any{"now": s.clock.format, "uuid": s.clock.uuid, "nonce": s.clock.nonce}
+	env := map[string]any{called("now"): s.clock.format, called("uuid"): s.clock.uuid, called("nonce"): s.clock.nonce, called("totp"): s.clock.totp}
 	var chain []*scope
 	for sc := s; sc != nil; sc = sc.outer {
 		chain = append(chain, sc)

@@ -1,9 +1,11 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"regexp"
@@ -14,6 +16,100 @@ import (
 
 	"github.com/grantway/grantway/grant"
 )
+
+func (c *compiler) token() {
+	d := c.def
+	if c.Token == nil {
+		d.token = &tokenRule{plain: true}
+		return
+	}
+	rule := *c.Token // may be the parent's
+	t := &rule
+	out := &tokenRule{lifetime: t.Lifetime.Duration(), standard: t.Default.Duration(), renewBefore: t.RenewBefore.Duration(), expires: t.Expires}
+	set := 0
+	for _, text := range []string{t.Path, t.Header, t.Cookie, t.Value} {
+		if text != "" {
+			set++
+		}
+	}
+	switch {
+	case set > 1:
+		c.problem("token", "", "must have only one of path, header, cookie and value")
+	case len(d.steps) == 0 && t.Value == "":
+		c.problem("token", "give it a value, or add a request", "there is no request whose answer could have it")
+	}
+	out.plain = set == 0 && t.Match == "" && t.Type == "" && t.Expires == nil && t.Lifetime == nil
+	if t.Path == "" && set == 0 {
+		t.Path = "access_token"
+	}
+	out.locator = locator{path: c.text("token.path", t.Path), header: t.Header, cookie: t.Cookie, match: c.regexp("token.match", t.Match)}
+	out.value = c.text("token.value", t.Value)
+	out.typ = c.positioned("token.type", t.Type, inHeader)
+	if e := t.Expires; e != nil {
+		out.expiresAt = c.locator("token.expires", Locator{Path: e.Path, Header: e.Header, Value: e.Value, Match: e.Match})
+		out.expiresAt.optional = true
+		c.expiry(e, out)
+	}
+	before := maps.Clone(c.names)
+	out.keep = c.extract("token.keep", t.Keep)
+	if t.Refresh != nil {
+		c.with([]string{"token", "token_type"}, func() { out.refresh = c.request("token.refresh", t.Refresh, false) })
+	}
+	c.names = before
+	d.token = out
+}
+
+func (c *compiler) expiry(e *Expiry, out *tokenRule) {
+	if !slices.Contains([]string{"", "in", "at", "duration"}, e.As) {
+		c.problem("token.expires.as", "", "must be in, at or duration")
+	}
+	if _, ok := units[e.Unit]; !ok {
+		c.problem("token.expires.unit", "", "must be ms, s, min, h or d")
+	}
+	out.zone = time.UTC
+	if e.Zone != "" {
+		zone, err := time.LoadLocation(e.Zone)
+		if err != nil {
+			c.problem("token.expires.zone", "such as Europe/Paris", "there is no time zone %s", e.Zone)
+		} else {
+			out.zone = zone
+		}
+	}
+}
+
+func (c *compiler) errors() {
+	e := c.Errors
+	if e == nil {
+		return
+	}
+	c.def.errors = &errorRule{when: c.symptoms("errors.when", e.When), code: c.text("errors.code", e.Code), message: c.text("errors.message", e.Message),
+		invalidClient: e.InvalidClient, temporary: e.Temporary}
+}
+
+type errorRule struct {
+	when                     []symptom
+	code, message            *template
+	invalidClient, temporary []string
+}
+
+// discover returns the names of everything that is kept with a token.
+func (c *compiler) discover(inputs []string) []string {
+	var kept []string
+	for _, one := range c.def.token.keep {
+		kept = append(kept, one.name)
+	}
+	if c.Discover == nil {
+		return kept
+	}
+	c.with(append(kept, "token", "token_type"), func() {
+		c.def.discover = c.request("discover.request", &c.Discover.Request, true)
+		c.def.discover.extract = append(c.def.discover.extract, c.extract("discover.extract", c.Discover.Extract)...)
+	})
+	for _, one := range c.def.discover.extract {
+		kept = append(kept, one.name)
+	}
+	return kept
+}
 
 // ErrNoToken is the error of Token for a definition that has none: its requests are
 // authorized by Apply alone.
@@ -119,6 +215,7 @@ func (p *Plan) exchange(ctx context.Context, send Sender, r *request, s *scope) 
 	if err != nil {
 		return nil, err
 	}
+	r.introduce(req)
 	return p.sent(ctx, send, r, req, s)
 }
 
@@ -333,7 +430,7 @@ func (p *Plan) expire(t *grant.Token, r *reply, member func(string) string, s *s
 	}
 	name := rule.expires.Path
 	if name == "" {
-		name = rule.expires.Header
+		name = cmp.Or(rule.expires.Header, "the token")
 	}
 	return r.ExpireIn(t, seconds, name, "response")
 }
@@ -410,7 +507,7 @@ func parseMoment(text, format string, zone *time.Location) (time.Time, error) {
 		} else if numberErr == nil {
 			return time.Unix(int64(number), 0), nil
 		}
-		for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", http.TimeFormat} {
+		for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05", http.TimeFormat} {
 			if at, err := time.ParseInLocation(layout, text, zone); err == nil {
 				return at, nil
 			}

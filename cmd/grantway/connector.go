@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,8 +27,8 @@ and what to do. A definition may extend those of this program, and those beside 
 	test := &cobra.Command{
 		Use:   "test FILE...",
 		Short: "Run the recorded cases of definitions, without a network",
-		Long: `Run the recorded cases of definitions: those of NAME.yaml are in NAME.cases.yaml beside it.
-No request goes out. With --update the cases are written as the definition does them now.`,
+		Long: `Run the recorded cases of definitions: those of NAME.yaml are in NAME.cases.yaml beside it, or
+in the directory cases there. No request goes out. With --update the cases are written as the definition does them now.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: c.run(func(ctx context.Context, files []string) error { return c.test(ctx, files, update) }),
 	}
@@ -50,6 +51,28 @@ type checkedCase struct {
 	Name        string   `json:"name"`
 	OK          bool     `json:"ok"`
 	Differences []string `json:"differences,omitempty"`
+}
+
+// casesSuffix is what the names of files with recorded cases end in.
+const casesSuffix = ".cases.yaml"
+
+// definitions are files without those of recorded cases, so that *.yaml names definitions.
+func definitions(files []string) []string {
+	return slices.DeleteFunc(slices.Clone(files), func(file string) bool { return strings.HasSuffix(file, casesSuffix) })
+}
+
+// casesOf is where the recorded cases of a definition are: beside it, or in the directory cases there.
+func casesOf(file string) string {
+	name := strings.TrimSuffix(filepath.Base(file), ".yaml") + casesSuffix
+	beside := filepath.Join(filepath.Dir(file), name)
+	apart := filepath.Join(filepath.Dir(file), "cases", name)
+	if _, err := os.Stat(beside); err == nil {
+		return beside
+	}
+	if _, err := os.Stat(apart); err == nil {
+		return apart
+	}
+	return beside
 }
 
 // load compiles the definition in a file.
@@ -87,7 +110,7 @@ func load(file string) (*connector.Definition, checked) {
 
 func (c *cli) lint(_ context.Context, files []string) error {
 	var results []checked
-	for _, file := range files {
+	for _, file := range definitions(files) {
 		_, result := load(file)
 		results = append(results, result)
 	}
@@ -96,10 +119,10 @@ func (c *cli) lint(_ context.Context, files []string) error {
 
 func (c *cli) test(ctx context.Context, files []string, update bool) error {
 	var results []checked
-	for _, file := range files {
+	for _, file := range definitions(files) {
 		d, result := load(file)
 		if d != nil {
-			if err := testCases(ctx, d, strings.TrimSuffix(file, ".yaml")+".cases.yaml", &result, update); err != nil {
+			if err := testCases(ctx, d, casesOf(file), &result, update); err != nil {
 				result.OK = false
 				result.Problems = append(result.Problems, connector.Problem{Message: err.Error()})
 			}
