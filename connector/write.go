@@ -29,17 +29,24 @@ func Text(name string) (text []byte, ok bool) {
 
 // YAML writes s so that ParseSource reads the same again. Each thing takes its short form.
 func (s *Source) YAML() []byte {
-	text, err := yaml.MarshalWithOptions(written(reflect.ValueOf(*s)), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
-	if err == nil && says(text, s) {
-		return text
+	for _, blocks := range []bool{true, false} {
+		if text, err := marshalYAML(written(reflect.ValueOf(*s)), blocks); err == nil && says(text, s) {
+			return text
+		}
 	}
 	// A text that the YAML library writes in a way that it reads otherwise. JSON is YAML too,
 	// and leaves no choice.
-	text, err = json.MarshalIndent(s, "", "  ")
+	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		panic(err) // it is made of texts and numbers
 	}
 	return append(text, '\n')
+}
+
+// marshalYAML writes v. With blocks, texts of several lines are written as such, which the
+// library gets wrong when they begin with blanks.
+func marshalYAML(v any, blocks bool) ([]byte, error) {
+	return yaml.MarshalWithOptions(v, yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(blocks))
 }
 
 // says tells whether text is a definition that is the same as s.
@@ -62,14 +69,22 @@ func Edit(text []byte, s *Source) []byte {
 	if err != nil || parseErr != nil {
 		return s.YAML()
 	}
+	for _, blocks := range []bool{true, false} {
+		if edited := edit(sections, old, s, blocks); says(edited, s) {
+			return edited
+		}
+	}
+	return s.YAML()
+}
+
+func edit(sections []section, old, s *Source, blocks bool) []byte {
 	was, is := reflect.ValueOf(*old), reflect.ValueOf(*s)
 	fields := fieldsOf(is.Type())
 	var out bytes.Buffer
 	write := func(name string) {
 		part := yaml.MapSlice{{Key: name, Value: written(is.Field(fields.index[name]))}}
-		section, err := yaml.MarshalWithOptions(part, yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
-		if err == nil {
-			out.Write(section)
+		if text, err := marshalYAML(part, blocks); err == nil { // else something is missing, which Edit sees
+			out.Write(text)
 		}
 	}
 	there := map[string]bool{}
@@ -91,9 +106,6 @@ func Edit(text []byte, s *Source) []byte {
 			}
 			write(name)
 		}
-	}
-	if !says(out.Bytes(), s) {
-		return s.YAML()
 	}
 	return out.Bytes()
 }

@@ -83,7 +83,7 @@ func TestBadInput(t *testing.T) {
 	add("description with a control character", create, with(plain(nil), "description", "a\x1bb"), grantway.Invalid, "/description")
 	add("unknown division", create, with(plain(nil), "division", "moon"), grantway.Invalid, "/division")
 	add("division with a control character", create, with(plain(nil), "division", "a\x00"), grantway.Invalid, "/division")
-	add("unknown connector", create, with(plain(nil), "connector", "salesforce"), grantway.Invalid, "/connector")
+	add("unknown connector", create, with(plain(nil), "connector", "no-such-connector"), grantway.Invalid, "/connector")
 	add("another connector", "PATCH "+kept, `{"connector":"salesforce"}`, grantway.Invalid, "/connector")
 
 	// URLs.

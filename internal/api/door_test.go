@@ -63,6 +63,9 @@ func TestMethodNotAllowed(t *testing.T) {
 		methods[route.Path] = append(methods[route.Path], route.Method)
 	}
 	methods["/v1/credentials/validate"] = methods["/v1/credentials/{name}"] // a credential may be called so
+	for _, name := range []string{"check", "preview", "try"} {
+		methods["/v1/connectors/"+name] = methods["/v1/connectors/{name}"]
+	}
 	methods["/v1/secret-stores/test"] = methods["/v1/secret-stores/{name}"]
 	for path, want := range methods {
 		if slices.Contains(want, "GET") {
@@ -70,7 +73,7 @@ func TestMethodNotAllowed(t *testing.T) {
 		}
 		slices.Sort(want)
 		for _, method := range []string{"OPTIONS", "TRACE", "BREW"} {
-			answer := h.owner.do(t, method, strings.NewReplacer("{name}", "one", "{id}", "one").Replace(path), nil)
+			answer := h.owner.do(t, method, strings.NewReplacer("{name}", "one", "{id}", "one", "{version}", "1").Replace(path), nil)
 			answer.problem(t, grantway.MethodNotAllowed)
 			if got := answer.header.Get("Allow"); got != strings.Join(want, ", ") {
 				t.Errorf("%s %s: Allow %q, want %q", method, path, got, strings.Join(want, ", "))

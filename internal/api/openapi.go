@@ -191,7 +191,7 @@ type docOperation struct {
 func (a *API) docGroups() []docGroup {
 	var groups []docGroup
 	schema := func(v any) string {
-		if v == nil || reflect.TypeOf(v).Kind() != reflect.Struct {
+		if v == nil || v == (definition{}) || reflect.TypeOf(v).Kind() != reflect.Struct {
 			return ""
 		}
 		return huma.DefaultSchemaNamer(reflect.TypeOf(v), "")

@@ -20,7 +20,7 @@ func TestWireShape(t *testing.T) {
 	const sent = `{"name":"sales-email","description":"Reads the sales mailbox","division":"home","connector":"oauth2-client-credentials",
 		"inputs":{"client_id":"app","client_secret":"` + canary + `","token_endpoint":"https://login.example.com/oauth2/token",
 		"scopes":"a b","auth_method":"client_secret_basic","basic_encoding":"rfc6749"}}`
-	const want = `{"name":"sales-email","description":"Reads the sales mailbox","division":"home","connector":"oauth2-client-credentials",
+	const want = `{"name":"sales-email","description":"Reads the sales mailbox","division":"home","connector":"oauth2-client-credentials","connector_version":1,
 		"inputs":{"client_id":"app","client_secret":{"source":"internal","set":true},"token_endpoint":"https://login.example.com/oauth2/token",
 		"scopes":"a b","auth_method":"client_secret_basic","basic_encoding":"rfc6749"},"version":1}`
 	each(t, func(t *testing.T, h *hub) {
