@@ -24,6 +24,9 @@ const (
 	maxPeek    = 64 << 10
 )
 
+// peekPause is how long an answer is waited for to be looked into. It may be a stream.
+const peekPause = 250 * time.Millisecond
+
 // apply compiles how requests are authorized; kept are the variables that come with a token.
 func (c *compiler) apply(kept []string) {
 	a := c.Apply
@@ -117,9 +120,6 @@ type detect struct {
 	statuses []int
 	when     []symptom
 }
-
-// peekPause is how long an answer is waited for to be looked into. It may be a stream.
-const peekPause = 250 * time.Millisecond
 
 // NeedsBody tells whether Apply reads the body of requests: the connector signs or changes it.
 func (p *Plan) NeedsBody() bool { return p.def.apply.content }
@@ -245,10 +245,10 @@ func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 		}
 		describe()
 	}
-	base := req.URL.RawQuery
+	base := p.Undo(req.URL.RawQuery) // nobody but the connector says these
 	_, err := evalPairs(a.query, s, func(done []evaluated) {
 		u := *req.URL
-		u.RawQuery = strings.TrimPrefix(leaveOut(base, done)+"&"+encodePairs(done), "&")
+		u.RawQuery = strings.TrimPrefix(base+"&"+encodePairs(done), "&")
 		req.URL = &u
 		describe()
 	})
@@ -292,11 +292,11 @@ func (p *Plan) apply(req *http.Request, content []byte, s *scope) error {
 
 // leaveOut is a query or form without the parameters in list, of which the connector's own must be the
 // only ones. The others stay as they are.
-func leaveOut(query string, list []evaluated) string {
+func leaveOut(query string, list ...string) string {
 	return strings.Join(slices.DeleteFunc(strings.Split(query, "&"), func(one string) bool {
 		name, _, _ := strings.Cut(one, "=")
 		plain, err := url.QueryUnescape(name)
-		return err == nil && slices.ContainsFunc(list, func(p evaluated) bool { return p.name == plain })
+		return err == nil && slices.Contains(list, plain)
 	}), "&")
 }
 
@@ -305,11 +305,11 @@ func (p *Plan) Undo(query string) string {
 	if query == "" || len(p.def.apply.query) == 0 {
 		return query
 	}
-	own := make([]evaluated, len(p.def.apply.query))
+	own := make([]string, len(p.def.apply.query))
 	for i, one := range p.def.apply.query {
-		own[i].name = one.name
+		own[i] = one.name
 	}
-	return leaveOut(query, own)
+	return leaveOut(query, own...)
 }
 
 // addField puts a field into a JSON object, in which dots of its name lead inside, or adds it
@@ -338,8 +338,7 @@ func addField(req *http.Request, content []byte, name string, value any) ([]byte
 		if err != nil {
 			return nil, err
 		}
-		own := []evaluated{{name, text}}
-		content = []byte(strings.TrimPrefix(leaveOut(string(content), own)+"&"+encodePairs(own), "&"))
+		content = []byte(strings.TrimPrefix(leaveOut(string(content), name)+"&"+encodePairs([]evaluated{{name, text}}), "&"))
 		req.Header.Set("Content-Type", formType)
 	default:
 		return nil, errors.New("the body is neither a form nor JSON, and the connector adds a field to it")

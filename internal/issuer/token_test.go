@@ -399,7 +399,7 @@ func TestS18GrantedScope(t *testing.T) {
 	each(t, func(t *testing.T, h *hub) {
 		c := h.client("app", "application home")
 		for body, want := range map[string]string{
-			grantBody: "credential.pick credential.status credential.use",
+			grantBody: "credential.pick credential.status credential.use connector.read",
 			grantBody + "&scope=credential.use+credential.pick": "credential.pick credential.use",
 		} {
 			if got := h.post(body, basic(c.ID, c.Secret)); got.json["scope"] != want {
