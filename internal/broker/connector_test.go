@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grantwaytest"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/broker"
 	"github.com/grantway/grantway/internal/store"
@@ -170,6 +171,33 @@ func TestDefinitionOfAnyKind(t *testing.T) {
 		}
 		if _, err := b.Token(t.Context(), hub, grantway.Ref{Credential: "app", Scope: "x"}); err == nil || !strings.Contains(err.Error(), "does not take") {
 			t.Errorf("a scope that is not taken: %v", err)
+		}
+	})
+}
+
+// TestUpstreamsWithSecrets are made for each request; those without are kept, also when the
+// connector could take a client certificate.
+func TestUpstreamsWithSecrets(t *testing.T) {
+	p := grantwaytest.NewProvider(t)
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		b := newBroker(t, s, keys)
+		plain := credential(p, "plain", nil)
+		key := grantway.Credential{Name: "key", Connector: "keys", Inputs: grantway.Inputs{"server": grantway.Text(p.API.URL), "key": grantway.Text("k")}}
+		for _, c := range []grantway.Credential{plain, key} {
+			if _, err := b.Save(t.Context(), access.Hub(), c); err != nil {
+				t.Fatal(err)
+			}
+			first, err := b.Upstream(t.Context(), access.Hub(), c.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := b.Upstream(t.Context(), access.Hub(), c.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kept := first == second; kept != (c.Name == "plain") {
+				t.Errorf("%s: kept in memory: %v", c.Name, kept)
+			}
 		}
 	})
 }
