@@ -43,7 +43,7 @@ type Query struct {
 	Expiring bool // the client secret has expired or will within 30 days
 
 	Connector string // the name of what they are made of
-	Kind      string // PlainKind or InstanceKind
+	Kind      string // PlainKind or InstanceKind; nothing beside Connector
 
 	Sort       string // ByName when empty
 	Descending bool
@@ -90,8 +90,10 @@ const found = `
 		  AND ($4 = '' OR c.words LIKE $4 ESCAPE '!')
 		  AND ($5 = '' OR c.division = $5)
 		  AND (CAST($6 AS BIGINT) = 0 OR (c.secret_expires_at > 0 AND c.secret_expires_at < $6))
-		  AND ($7 = '' OR c.connector = $7)
-		  AND ($8 = '' OR (c.connector = '` + grantway.PlainConnector + `') = ($8 = 'plain'))
+		  AND CASE WHEN $7 <> '' THEN c.connector = $7
+		           WHEN $8 = 'plain' THEN c.connector = '` + grantway.PlainConnector + `'
+		           WHEN $8 = 'instance' THEN c.connector <> '` + grantway.PlainConnector + `'
+		           ELSE TRUE END
 	)`
 
 // Find returns the credentials that who may read and q selects. It takes two queries,
