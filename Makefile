@@ -20,7 +20,7 @@ build: assets ## build bin/grantway
 test: cc assets lint peers .cache/chromium ## set up and run every test, on SQLite, PostgreSQL and real authorization servers
 	@$(with_postgres); \
 	echo "== go test -race"; \
-	go test -race -timeout 15m ./...
+	go test -race -timeout 25m ./...
 	@echo "== all tests passed"
 
 check: test ## the same as test: run it before you push
