@@ -56,7 +56,7 @@ working at once. The new one is shown this once.`,
 			if err != nil {
 				return err
 			}
-			return c.newSecret(ctx, hub, "renewed", func() (grantway.OAuthClient, error) { return hub.ResetOAuthClientSecret(ctx, one.ID) })
+			return c.newSecret(ctx, hub, "renewed", func() (grantway.OAuthClient, error) { return hub.ResetOAuthClientSecret(ctx, one.ID, grantway.SecretReset{}) })
 		}),
 		ValidArgsFunction: c.clientNames(),
 	}
