@@ -310,7 +310,7 @@ func (c *Client) SigningKeys(ctx context.Context) ([]SigningKey, error) {
 
 // RotateSigningKeys publishes the next signing keys; they sign from tomorrow.
 func (c *Client) RotateSigningKeys(ctx context.Context) ([]SigningKey, error) {
-	page, err := call[Page[SigningKey]](ctx, c, http.MethodPost, "/v1/signing-keys/rotate", nil, nil)
+	page, err := call[Page[SigningKey]](ctx, c, http.MethodPost, "/v1/signing-keys", nil, nil)
 	return page.Items, err
 }
 

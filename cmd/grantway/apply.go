@@ -21,9 +21,9 @@ func (c *cli) applyCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Make credentials, divisions and secret stores what a YAML file says",
-		Long: `Create or update the credentials, divisions and secret stores of a YAML file; what the file does not name
-stays as it is. Everything is checked before anything is written. A secret is best a
+		Short: "Make credentials, divisions, secret stores and OAuth clients what a YAML file says",
+		Long: `Create or update the credentials, divisions, secret stores and OAuth clients of a YAML file; what the
+file does not name stays as it is. Everything is checked before anything is written. A secret is best a
 reference into a secret store; one that is left out keeps its stored value.
 
   kind: credential
@@ -45,7 +45,12 @@ reference into a secret store; one that is left out keeps its stored value.
   type: vault
   inputs:
     address: https://bao.example.com:8200
-    token: {store: env, key: BAO_TOKEN}`,
+    token: {store: env, key: BAO_TOKEN}
+  ---
+  kind: client
+  name: mailer
+  roles:
+    - {role: application, division: emea}`,
 		Args: cobra.NoArgs,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
 			if file == "" {
@@ -73,6 +78,9 @@ type change struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
 	Result string `json:"result"` // created, updated, unchanged
+
+	ClientID     string `json:"client_id,omitempty"`     // of a client that was created
+	ClientSecret string `json:"client_secret,omitempty"` // shown this once
 }
 
 // plan compares objects with the hub and finds everything wrong that can be found without
@@ -109,6 +117,13 @@ func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change
 		case kindDivision:
 			one.Result, wrong = compareDivision(divisions, o.division)
 			divisions[o.division.Name] = o.division
+		case kindClient:
+			stored, found, err := findStoredClient(ctx, hub, o.client.Name)
+			if err != nil {
+				return nil, err
+			}
+			one.client.ID = stored.ID
+			one.Result = compareClient(stored, found, o)
 		default:
 			stored, found, err := find(ctx, hub, o.credential.Name)
 			if err != nil {
@@ -236,7 +251,7 @@ func (c *cli) carryOut(ctx context.Context, hub *grantway.Client, changes []chan
 	var failed error
 	done := 0
 	for ; done < len(changes) && failed == nil && !dryRun; done++ {
-		failed = c.carryOutOne(ctx, hub, changes[done])
+		failed = c.carryOutOne(ctx, hub, &changes[done])
 	}
 	if failed != nil {
 		done--
@@ -254,11 +269,15 @@ func (c *cli) carryOut(ctx context.Context, hub *grantway.Client, changes []chan
 				result = "would be " + result
 			}
 			p.row(one.Kind, one.Name, result)
+			if one.ClientSecret != "" {
+				p.row("", "GRANTWAY_CLIENT_ID="+one.ClientID)
+				p.row("", "GRANTWAY_CLIENT_SECRET="+one.ClientSecret)
+			}
 		}
 	}), failed)
 }
 
-func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change) (err error) {
+func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one *change) (err error) {
 	var saved grantway.Credential
 	switch {
 	case one.Result == unchanged:
@@ -268,6 +287,12 @@ func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change)
 		_, err = hub.CreateSecretStore(ctx, one.store)
 	case one.kind == kindStore:
 		_, err = hub.UpdateSecretStore(ctx, one.store.Name, one.store)
+	case one.kind == kindClient && one.Result == created:
+		var made grantway.OAuthClient
+		made, err = hub.CreateOAuthClient(ctx, one.client)
+		one.ClientID, one.ClientSecret = made.ID, made.Secret
+	case one.kind == kindClient:
+		_, err = hub.PatchOAuthClient(ctx, one.client.ID, 0, one.patch)
 	case one.Result == created:
 		saved, err = hub.CreateCredential(ctx, one.credential)
 	default:
@@ -283,11 +308,12 @@ func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change)
 }
 
 func (c *cli) exportCommand() *cobra.Command {
-	return &cobra.Command{
+	var clients bool
+	cmd := &cobra.Command{
 		Use:   "export [NAME…]",
-		Short: "Print credentials, divisions and secret stores as YAML that apply reads",
+		Short: "Print credentials, divisions, secret stores and OAuth clients as YAML that apply reads",
 		Long: `Print credentials, all of them if none is named, with divisions and secret stores then, as YAML
-that apply reads again.
+that apply reads again. OAuth clients belong to one hub, so they are there with --clients only.
 Secrets in secret stores are there as references. Secrets stored in the hub never leave it;
 a comment stands where they would be.`,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
@@ -334,11 +360,24 @@ a comment stands where they would be.`,
 				next()
 				text = appendCredential(text, one)
 			}
+			if clients {
+				for one, err := range hub.OAuthClients(ctx) {
+					if err == nil {
+						next()
+						text, err = appendClient(text, one)
+					}
+					if err != nil {
+						return err
+					}
+				}
+			}
 			_, err = c.out.Write(text)
 			return err
 		}),
 		ValidArgsFunction: c.credentialNames(1000),
 	}
+	cmd.Flags().BoolVar(&clients, "clients", false, "print the OAuth clients of the hub, too")
+	return cmd
 }
 
 // chosen reads the named credentials, or all if there are no names.

@@ -68,7 +68,7 @@ func newRoot(c *cli) *cobra.Command {
 	for group, commands := range map[string][]*cobra.Command{
 		"tokens": {c.credentialCommand(), c.tokenCommand(), c.curlCommand(), c.applyCommand(), c.exportCommand(), c.storeCommand()},
 		"hub": {c.serveCommand(), c.statusCommand(), c.clientCommand(), c.personCommand(), c.ssoCommand(), c.divisionCommand(), c.auditCommand(),
-			c.dbCommand(), c.keyCommand(), c.ownerCommand()},
+			c.dbCommand(), c.keyCommand(), c.ownerCommand(), c.signingKeyCommand()},
 	} {
 		for _, command := range commands {
 			command.GroupID = group

@@ -46,10 +46,10 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/grant-advice", name: "adviseGrant", tag: "OAuth clients", summary: "Which grant fits the answers, and why", in: grantway.Advice{}, status: 200, out: grantway.Advice{}, handle: a.adviseGrant},
 
 		{method: "GET", path: "/v1/signing-keys", name: "listSigningKeys", tag: "Signing keys", summary: "List the keys that JWTs of this hub are signed with", status: 200, out: grantway.Page[grantway.SigningKey]{}, handle: a.listSigningKeys},
-		{method: "POST", path: "/v1/signing-keys/rotate", name: "rotateSigningKeys", tag: "Signing keys", summary: "Publish the next keys now; they sign from tomorrow", status: 200, out: grantway.Page[grantway.SigningKey]{}, handle: a.rotateSigningKeys},
+		{method: "POST", path: "/v1/signing-keys", name: "rotateSigningKeys", tag: "Signing keys", summary: "Publish the next keys now; they sign from tomorrow", status: 200, out: grantway.Page[grantway.SigningKey]{}, handle: a.rotateSigningKeys},
 		{method: "DELETE", path: "/v1/signing-keys/{kid}", name: "removeSigningKey", tag: "Signing keys", summary: "Take a key away that is no longer secret: what it signed is refused at once", status: 204, handle: a.removeSigningKey},
 
-		{method: "GET", path: "/v1/me", name: "getMe", tag: "People", summary: "The person who asks; a client's own token gets 403", status: 200, out: grantway.Person{}, handle: a.me},
+		{method: "GET", path: "/v1/me", name: "getMe", tag: "Me", summary: "The person who asks; a client's own token gets 403", status: 200, out: grantway.Person{}, handle: a.me},
 
 		{method: "GET", path: "/v1/divisions", name: "listDivisions", tag: "Divisions", summary: "List divisions", status: 200, out: grantway.Page[grantway.Division]{}, handle: a.listDivisions},
 		{method: "POST", path: "/v1/divisions", name: "createDivision", tag: "Divisions", summary: "Add a division", in: grantway.Division{}, status: 201, out: grantway.Division{}, handle: a.createDivision},

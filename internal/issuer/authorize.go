@@ -91,7 +91,7 @@ func sameRedirect(registered, got string) bool {
 	}
 	want, err1 := url.Parse(registered)
 	have, err2 := url.Parse(got)
-	if err1 != nil || err2 != nil || want.Scheme != "http" || !isLoopback(want) || want.Hostname() == "localhost" {
+	if err1 != nil || err2 != nil || want.Scheme != "http" || !isLoopback(want) || want.Hostname() == "localhost" || have.Hostname() != want.Hostname() {
 		return false
 	}
 	have.Host = want.Host

@@ -93,6 +93,7 @@ func (i *Issuer) CreateClient(ctx context.Context, who access.Caller, c grantway
 		return grantway.OAuthClient{}, err
 	}
 	i.clients.set(stored.ID, stored)
+	i.haveKey(ctx, stored)
 	return i.public(who, stored, secret), nil
 }
 
@@ -188,6 +189,7 @@ func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway
 	if err != nil {
 		return grantway.OAuthClient{}, err
 	}
+	i.haveKey(ctx, stored)
 	return i.public(who, stored, ""), nil
 }
 

@@ -108,6 +108,7 @@ func start(t testing.TB, s *store.Store, key string, options ...func(*issuer.Opt
 		io.WriteString(w, who.ID)
 	})
 	h.server = httptest.NewServer(mux)
+	h.server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(func() {
 		h.server.Close()
 		if err := h.Stop(context.Background()); err != nil && s.Ping(context.Background()) == nil {

@@ -162,6 +162,14 @@ func (i *Issuer) ensureKey(ctx context.Context, tx *store.Tx, alg string) error 
 	return err
 }
 
+// haveKey reads the keys again if ensureKey has made one for c just now. If that fails, the feed
+// of changes brings it.
+func (i *Issuer) haveKey(ctx context.Context, c *client) {
+	if c.TokenAlg != "" && i.keys.signer(c.TokenAlg, time.Now()) == nil {
+		i.complain(ctx, "new signing key not read", i.keysChanged(ctx, ""))
+	}
+}
+
 // makeKey writes a new key that signs from then on.
 func (i *Issuer) makeKey(ctx context.Context, tx *store.Tx, alg string, now, from time.Time) (kid string, err error) {
 	private, err := generate(alg)
@@ -281,7 +289,7 @@ func (i *Issuer) deleteKey(ctx context.Context, tx *store.Tx, who access.Caller,
 
 // SigningKeys lists the keys that are published. Errors are of code Forbidden.
 func (i *Issuer) SigningKeys(ctx context.Context, who access.Caller) ([]grantway.SigningKey, error) {
-	if err := i.requireRead(ctx, who, ""); err != nil {
+	if err := i.Audit.RequireSomewhere(ctx, who, access.ReadClient, grantway.Event{Action: "signing_key.read"}); err != nil {
 		return nil, err
 	}
 	all := []grantway.SigningKey{}

@@ -168,7 +168,7 @@ const keepUse = 400 * 24 * time.Hour
 // last used at all. unused leaves out all that did something. The current minute may
 // be missing. Errors are of code Forbidden.
 func (i *Issuer) Usage(ctx context.Context, who access.Caller, since time.Time, unused bool) ([]grantway.ClientUsage, error) {
-	if err := i.requireRead(ctx, who, ""); err != nil {
+	if err := i.Audit.RequireSomewhere(ctx, who, access.ReadClient, grantway.Event{Action: "client.usage"}); err != nil {
 		return nil, err
 	}
 	byID := map[string]*grantway.ClientUsage{}
