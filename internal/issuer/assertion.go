@@ -13,7 +13,7 @@ import (
 
 // asymmetric are the algorithms of assertions that are signed with a private key.
 var asymmetric = []jose.SignatureAlgorithm{
-	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA, jose.PS256, jose.PS384, jose.PS512, jose.RS256, jose.RS384, jose.RS512,
+	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA, algEd25519, jose.PS256, jose.PS384, jose.PS512, jose.RS256, jose.RS384, jose.RS512,
 }
 
 const (
@@ -22,10 +22,9 @@ const (
 	maxJTI       = 256             // characters
 )
 
-// assertion is a JWT that came with a request. Nothing of it is true before verifyWith.
+// assertion is a JWT that came with a request.
 type assertion struct {
-	jws     *jose.JSONWebSignature
-	kid     string
+	*signed
 	usedKid string // of the key that verified it
 	claims  assertionClaims
 }
@@ -62,20 +61,17 @@ func (a audience) has(s string) bool {
 	return false
 }
 
-// parseAssertion reads a JWT that is signed with one of algs, and refuses all others, none
-// among them (RFC 8725 section 3.1).
+// parseAssertion reads an assertion that is signed with one of algs.
 func parseAssertion(text string, algs []jose.SignatureAlgorithm) (*assertion, error) {
-	jws, err := jose.ParseSignedCompact(text, algs)
-	if err != nil || len(jws.Signatures) != 1 {
-		return nil, errWrong("the assertion is not a JWT with an algorithm that is allowed")
+	jwt, err := parseSigned(text, algs)
+	if err != nil {
+		return nil, errWrong("the assertion is " + err.Error())
 	}
-	header := jws.Signatures[0].Protected
-	if typ, _ := header.ExtraHeaders[jose.HeaderType].(string); typ != "" &&
-		!strings.EqualFold(typ, "JWT") && !strings.EqualFold(typ, "client-authentication+jwt") {
+	if jwt.typ != "" && !strings.EqualFold(jwt.typ, "JWT") && !strings.EqualFold(jwt.typ, "client-authentication+jwt") {
 		return nil, errWrong("the assertion is a JWT of another type")
 	}
-	a := &assertion{jws: jws, kid: header.KeyID}
-	if err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &a.claims); err != nil {
+	a := &assertion{signed: jwt}
+	if err := json.Unmarshal(jwt.payload, &a.claims); err != nil {
 		return nil, errWrong("the claims of the assertion are not as they should be")
 	}
 	return a, nil
@@ -100,13 +96,12 @@ func subjectOf(text string) string {
 
 // verifyWith checks the signature with those of keys that fit: the one it names, else any.
 func (a *assertion) verifyWith(keys []jose.JSONWebKey) error {
-	alg := a.jws.Signatures[0].Protected.Algorithm
 	for n := range keys {
 		k := &keys[n]
-		if a.kid != "" && k.KeyID != "" && k.KeyID != a.kid || k.Algorithm != "" && k.Algorithm != alg || k.Use != "" && k.Use != "sig" {
+		if a.kid != "" && k.KeyID != "" && k.KeyID != a.kid || !a.meant(k.Algorithm) || k.Use != "" && k.Use != "sig" {
 			continue
 		}
-		if _, err := a.jws.Verify(k.Key); err == nil {
+		if a.verify(k.Key) == nil {
 			if a.usedKid = k.KeyID; a.usedKid == "" {
 				a.usedKid = "without a name"
 			}

@@ -30,7 +30,7 @@ const (
 	maxProof  = 8 << 10 // bytes
 )
 
-var proofAlgs = []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.EdDSA, jose.PS256, jose.RS256}
+var proofAlgs = []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.EdDSA, algEd25519, jose.PS256, jose.RS256}
 
 // proofAlgNames is for the algs of a challenge, and metadata.
 func proofAlgNames() (names []string) {
@@ -67,24 +67,22 @@ func (i *Issuer) checkProof(ctx context.Context, r *http.Request, token string) 
 	if len(headers) != 1 || len(headers[0]) > maxProof {
 		return "", errProof("there must be one DPoP header")
 	}
-	jws, err := jose.ParseSignedCompact(headers[0], proofAlgs)
-	if err != nil || len(jws.Signatures) != 1 {
+	proof, err := parseSigned(headers[0], proofAlgs)
+	if err != nil {
 		return "", errProof("the proof is not a JWT with an algorithm that is allowed")
 	}
-	header := jws.Signatures[0].Protected
-	if typ, _ := header.ExtraHeaders[jose.HeaderType].(string); typ != proofType {
+	if proof.typ != proofType {
 		return "", errProof("the proof is not of type dpop+jwt")
 	}
-	key := header.JSONWebKey
+	key := proof.jwk
 	if key == nil || !key.Valid() || !key.IsPublic() || holdsPrivate(headers[0]) || weak(*key) {
 		return "", errProof("the proof must hold its public key, and nothing of the private one")
 	}
-	payload, err := jws.Verify(key)
-	if err != nil {
+	if proof.verify(key.Key) != nil {
 		return "", errProof("the signature of the proof is not by its key")
 	}
 	var c proofClaims
-	if err := json.Unmarshal(payload, &c); err != nil || c.ID == "" || len(c.ID) > maxJTI || c.IssuedAt == "" {
+	if err := json.Unmarshal(proof.payload, &c); err != nil || c.ID == "" || len(c.ID) > maxJTI || c.IssuedAt == "" {
 		return "", errProof("the proof must have jti, htm, htu and iat")
 	}
 	at := i.URL() + r.URL.EscapedPath()
