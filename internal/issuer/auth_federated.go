@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/grantway/grantway"
 )
 
@@ -63,7 +61,7 @@ var federated = method{
 				return proven{}, err
 			}
 		}
-		err = i.withKeys(ctx, f.JWKS, keys, a.kid, func(keys []jose.JSONWebKey) error { return a.verifyWith(keys) })
+		err = i.withKeys(ctx, f.JWKS, keys, a.verifyWith)
 		if err != nil {
 			return proven{}, err
 		}

@@ -3,8 +3,6 @@ package issuer
 import (
 	"context"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/grantway/grantway"
 )
 
@@ -19,7 +17,7 @@ var privateKeyJWT = method{
 		if err != nil {
 			return proven{}, err
 		}
-		err = i.withKeys(ctx, c.JWKS, c.JWKSURI, a.kid, func(keys []jose.JSONWebKey) error { return a.verifyWith(keys) })
+		err = i.withKeys(ctx, c.JWKS, c.JWKSURI, a.verifyWith)
 		if err != nil {
 			return proven{}, err
 		}

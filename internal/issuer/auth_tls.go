@@ -121,7 +121,7 @@ var selfSignedTLS = method{
 		if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
 			return proven{}, errWrong("the certificate has expired, or is not valid yet")
 		}
-		err := i.withKeys(ctx, c.JWKS, c.JWKSURI, "", func(keys []jose.JSONWebKey) error {
+		err := i.withKeys(ctx, c.JWKS, c.JWKSURI, func(keys []jose.JSONWebKey) error {
 			for _, k := range keys {
 				if len(k.Certificates) > 0 && bytes.Equal(k.Certificates[0].Raw, leaf.Raw) {
 					return nil

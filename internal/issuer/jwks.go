@@ -119,7 +119,7 @@ func (r *remote) fetch(ctx context.Context, address string) ([]byte, error) {
 
 // withKeys calls verify with the keys inline, or those at address; with these again, newly
 // fetched, when verify returns errWrongKey.
-func (i *Issuer) withKeys(ctx context.Context, inline json.RawMessage, address, _ string, verify func([]jose.JSONWebKey) error) error {
+func (i *Issuer) withKeys(ctx context.Context, inline json.RawMessage, address string, verify func([]jose.JSONWebKey) error) error {
 	if inline != nil {
 		keys, err := parseKeys(inline)
 		if err != nil {

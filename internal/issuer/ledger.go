@@ -161,5 +161,8 @@ func (i *Issuer) purge(ctx context.Context, now time.Time) error {
 			}
 		}
 	}
-	return nil
+	return i.Store.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM client_use WHERE hour < $1`, hourOf(now.Add(-keepUse).UnixMilli()))
+		return err
+	})
 }
