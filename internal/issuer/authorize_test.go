@@ -138,7 +138,7 @@ func TestAuthorizationCode(t *testing.T) {
 
 			// A code that comes twice ends what it gave (RFC 6749 section 4.1.2).
 			h.post(exchanging(code, verifier), basic(c.ID, c.Secret)).want(t, 400, "invalid_grant")
-			if me := h.me("Bearer " + got.token()); format == grantway.FormatOpaque && me.status != 401 {
+			if me := h.me("Bearer " + got.token()); me.status != 401 {
 				t.Errorf("after the code came twice: %d", me.status)
 			}
 			h.post("grant_type=refresh_token&refresh_token="+refresh, basic(c.ID, c.Secret)).want(t, 400, "invalid_grant")

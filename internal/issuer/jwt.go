@@ -34,6 +34,7 @@ type tokenClaims struct {
 	ID       string   `json:"jti"`
 	Scope    string   `json:"scope,omitempty"`
 	Confirm  *confirm `json:"cnf,omitempty"`
+	Family   string   `json:"sid,omitempty"` // of refresh tokens; see revokeFamily
 }
 
 // confirm is the key that a token is bound to (RFC 7800).
@@ -112,7 +113,7 @@ func (i *Issuer) signToken(ctx context.Context, n issuance, now time.Time, lifet
 	}
 	claims, err := json.Marshal(tokenClaims{
 		Issuer: i.URL(), Subject: n.subject(), Audience: audience{aud}, Client: n.client.ID,
-		Expires: now.Add(lifetime).Unix(), IssuedAt: now.Unix(), ID: newJTI(now), Scope: n.scope, Confirm: n.binding.confirm(),
+		Expires: now.Add(lifetime).Unix(), IssuedAt: now.Unix(), ID: newJTI(now), Scope: n.scope, Confirm: n.binding.confirm(), Family: n.family,
 	})
 	if err != nil {
 		return "", err
@@ -156,10 +157,11 @@ func (i *Issuer) verifyToken(ctx context.Context, token string, now time.Time) (
 		return nil, "", false
 	}
 	var c tokenClaims
-	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || now.Unix() >= c.Expires || len(c.Audience) == 0 || i.revoked.has(c.ID) {
+	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || now.Unix() >= c.Expires || len(c.Audience) == 0 ||
+		i.revoked.has(c.ID) || c.Family != "" && i.revoked.has(familyPrefix+c.Family) {
 		return nil, "", false
 	}
-	s = &session{binding: c.Confirm.binding(), issuedAt: jtiTime(c.ID), expiresAt: c.Expires * 1000, jti: c.ID, kid: key.kid}
+	s = &session{binding: c.Confirm.binding(), issuedAt: jtiTime(c.ID), expiresAt: c.Expires * 1000, jti: c.ID, kid: key.kid, family: c.Family}
 	if !slices.Contains(c.Audience, i.URL()) {
 		s.resource = c.Audience[0]
 	}

@@ -17,7 +17,9 @@ import (
 // "client " and its id.
 const topicToken = "token"
 
-// revoked are the JWTs that were revoked and have not expired: a JWT is good by itself, so each
+const familyPrefix = "family " // of what is revoked in place of a jti
+
+// revoked are the JWTs, and families of them, that were revoked and have not expired: a JWT is good by itself, so each
 // replica holds all of those that are not.
 type revoked struct{ m sync.Map } // jti → expiry in Unix milliseconds
 
@@ -51,6 +53,7 @@ func (i *Issuer) tokenRevoked(ctx context.Context, key string) error {
 		i.sessions.drop(func(s *session) bool { return s.entry.state.Load().ID == rest })
 		return nil
 	case "family":
+		i.revoked.m.Store(key, time.Now().UnixMilli()+maxTokenSeconds*1000)
 		i.sessions.drop(func(s *session) bool { return s.family == rest })
 		return nil
 	}
@@ -96,6 +99,8 @@ func (i *Issuer) revokeFamily(ctx context.Context, tx *store.Tx, family string) 
 			return err
 		}
 	}
-	tx.Changed(topicToken, "family "+family)
-	return nil
+	tx.Changed(topicToken, familyPrefix+family)
+	_, err := tx.ExecContext(ctx, `INSERT INTO revoked_token (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, // JWTs have no rows
+		familyPrefix+family, time.Now().UnixMilli()+maxTokenSeconds*1000)
+	return err
 }
