@@ -143,7 +143,7 @@ func TestRolesChange(t *testing.T) {
 			roles string
 			want  int
 		}{{"designer home", 403}, {"owner *", 200}, {"application home", 200}} {
-			c.Roles = assignments(test.roles)
+			c.Roles, c.Version = assignments(test.roles), 0
 			_, err := h.UpdateClient(t.Context(), owner, c)
 			ok(t, err)
 			if got := h.me("Bearer " + token); got.status != test.want {
