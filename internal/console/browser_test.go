@@ -169,7 +169,7 @@ func newBrowser(t testing.TB, url string) *browser {
 	if err := chromedp.Listen(tab, func(ev any) { b.complaint(ev) }); err != nil {
 		t.Fatalf("open a tab: %v", err)
 	}
-	ctx, timeout := context.WithTimeout(tab, 10*time.Minute)
+	ctx, timeout := context.WithTimeout(tab, 20*time.Minute)
 	b.ctx = ctx
 	t.Cleanup(func() {
 		timeout()
@@ -226,7 +226,7 @@ func call[P, R any](b *browser, cmd cdp.Command[P, R], params P) R {
 
 func run[T any](b *browser, a chromedp.Action[T]) T {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute)
 	defer cancel()
 	v, err := chromedp.Run(ctx, a)
 	if err != nil {
@@ -263,7 +263,7 @@ func (b *browser) submit(selector string) {
 // follow does what leads to another page, and waits for that.
 func (b *browser) follow(steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute)
 	defer cancel()
 	if _, err := chromedp.RunResponse(ctx, steps...); err != nil {
 		b.Fatalf("no page followed: %v\n%.1500s", err, b.text("body"))
