@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,23 +14,11 @@ import (
 
 func plain(t testing.TB) *connector.Definition {
 	t.Helper()
-	d, ok := catalog(t).Find(grantway.PlainConnector)
-	if !ok {
-		t.Fatal("the built-in connector is missing")
-	}
-	return d
-}
-
-var loadCatalog = sync.OnceValues(connector.LoadCatalog)
-
-// catalog is the ready-made definitions, compiled once.
-func catalog(t testing.TB) *connector.Catalog {
-	t.Helper()
-	c, err := loadCatalog()
+	d, err := connector.Load(grantway.PlainConnector)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return d
 }
 
 // complete are inputs in which nothing is wrong, with changes; a zero value removes an input.
@@ -230,7 +217,7 @@ func TestErrorsDoNotRepeatSecrets(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	if d, ok := catalog(t).Find("Oauth2-Client-Credentials"); ok {
+	if d, ok := connector.Find("Oauth2-Client-Credentials"); ok {
 		t.Errorf("found %s", d.Name)
 	}
 	keys := map[string]bool{}

@@ -31,8 +31,7 @@ var update = flag.Bool("update", false, "write the golden requests anew")
 // secretsOf resolves the secret inputs of values, all of which are internal here.
 func secretsOf(values map[string]grantway.Value) map[string]grant.Secret {
 	secrets := map[string]grant.Secret{}
-	c, _ := loadCatalog()
-	d, _ := c.Find(grantway.PlainConnector)
+	d, _ := connector.Find(grantway.PlainConnector)
 	for _, key := range d.Secrets() {
 		if v := values[key]; v.Text != "" {
 			secrets[key] = grant.Secret(v.Text)

@@ -28,7 +28,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add("name: a\ntitle: &x b\nvars: {a: *x}\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		d, err := connector.Parse([]byte(text), catalog(t).Find)
+		d, err := connector.Parse([]byte(text), connector.Find)
 		if (d == nil) == (err == nil) {
 			t.Fatal("neither a definition nor problems, or both")
 		}

@@ -29,7 +29,7 @@ import (
 
 func parse(t testing.TB, text string) *connector.Definition {
 	t.Helper()
-	d, err := connector.Parse([]byte(text), catalog(t).Find)
+	d, err := connector.Parse([]byte(text), connector.Find)
 	if err != nil {
 		t.Fatalf("%v\nin\n%s", err, text)
 	}
@@ -114,7 +114,7 @@ func TestProblems(t *testing.T) {
 		"scheme":              {"name: a\ntitle: x\ninputs: [{key: n}]\nrequest: {url: 'ftp://{{n}}/'}\n", ""},
 		"connection header":   {"name: a\ntitle: x\napply: {headers: {Host: x}}\n", "is made by the connection"},
 	} {
-		_, err := connector.Parse([]byte(c.text), catalog(t).Find)
+		_, err := connector.Parse([]byte(c.text), connector.Find)
 		if c.want == "" {
 			continue
 		}
@@ -157,7 +157,7 @@ func TestUnknownVariable(t *testing.T) {
 
 // TestPatchworks is P-1 to P-5 and P-10: a method as it starts, and what is changed of it.
 func TestPatchworks(t *testing.T) {
-	base, _ := catalog(t).Find("patchworks")
+	base, _ := connector.Find("patchworks")
 	var got []string
 	for _, in := range base.Inputs {
 		got = append(got, in.Title+"="+in.Default)
@@ -419,7 +419,7 @@ func TestErrors200(t *testing.T) {
 
 // TestSigV4 compares with the signer of the AWS SDK.
 func TestSigV4(t *testing.T) {
-	d, _ := catalog(t).Find("aws")
+	d, _ := connector.Find("aws")
 	p, err := plan(t, d, map[string]string{"host": "x.execute-api.eu-central-1.amazonaws.com", "region": "eu-central-1", "access_key": "AKID", "secret_key": "s3cret", "session_token": "tok"})
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"reflect"
 	"slices"
 	"strconv"
@@ -17,15 +16,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 )
-
-// Text is a ready-made definition as it is written; ok is false when there is none of that name.
-func Text(name string) (text []byte, ok bool) {
-	if !definitionName.MatchString(name) {
-		return nil, false
-	}
-	text, err := catalogFiles.ReadFile(path.Join("catalog", name+".yaml"))
-	return text, err == nil
-}
 
 // YAML writes s so that ParseSource reads the same again. Each thing takes its short form.
 func (s *Source) YAML() []byte {
@@ -312,13 +302,4 @@ func Sections(a, b *Source) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// All lists every definition by name, also those that are only there to be extended.
-func (c *Catalog) All() []*Definition {
-	var list []*Definition
-	for _, name := range c.names {
-		list = append(list, c.byName[name])
-	}
-	return list
 }

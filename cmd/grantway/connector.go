@@ -91,8 +91,7 @@ func load(file string) (*connector.Definition, checked) {
 				return d, true
 			}
 		}
-		d, err := connector.Load(name)
-		return d, err == nil
+		return connector.Find(name)
 	}
 	d, err := connector.Parse(text, find)
 	if problems := (connector.Problems)(nil); errors.As(err, &problems) {

@@ -53,7 +53,6 @@ type User struct {
 // Connectors are all connectors of the hub. Safe for concurrent use.
 type Connectors struct {
 	Options
-	builtIn *connector.Catalog
 
 	loading  sync.Mutex // one load at a time, so that the newest wins
 	snapshot atomic.Pointer[snapshot]
@@ -72,14 +71,34 @@ type ref struct {
 	version int64
 }
 
-// entry is one version of one connector.
+// entry is one version of one connector. That of a built-in one is complete only after ready,
+// since a hub uses few of some hundreds.
 type entry struct {
 	row
+	builtIn  bool
+	once     sync.Once             // of ready
 	def      *connector.Definition // nil when it does not compile
 	own      *connector.Source     // as it is written, without what it inherits
+	parent   *connector.Definition // what it extends
 	findings connector.Problems
 	edition  string
-	builtIn  bool
+}
+
+// ready compiles a built-in one when it is first asked for. Nil stays nil.
+func (e *entry) ready() *entry {
+	if e == nil || !e.builtIn {
+		return e
+	}
+	e.once.Do(func() {
+		e.own, _ = connector.ParseSource([]byte(e.text))
+		def, err := connector.Load(e.name)
+		if err != nil { // a fault of this program, which the tests of the catalog would find
+			e.findings = connector.Problems{{Message: err.Error()}}
+			return
+		}
+		e.def, e.findings, e.edition = def, def.Warnings, edition(def)
+	})
+	return e
 }
 
 // row is one version as it is stored.
@@ -110,11 +129,7 @@ func New(ctx context.Context, o Options) (*Connectors, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	builtIn, err := connector.LoadCatalog()
-	if err != nil {
-		return nil, err
-	}
-	c := &Connectors{Options: o, builtIn: builtIn}
+	c := &Connectors{Options: o}
 	return c, c.load(ctx)
 }
 
@@ -141,6 +156,9 @@ func (c *Connectors) load(ctx context.Context) error {
 	before := c.snapshot.Load()
 	now := c.compile(rows, before)
 	for _, e := range now.versions {
+		if e.builtIn {
+			continue
+		}
 		if was := before.find(e.name, e.version); e.def == nil && (was == nil || was.def != nil) {
 			c.Log.Warn("a connector does not compile: no tokens for its credentials", "connector", e.name, "version", e.version, "error", e.findings)
 		}
@@ -168,7 +186,7 @@ func readRows(ctx context.Context, q store.Querier) ([]row, error) {
 	return rows, found.Err()
 }
 
-// compile makes a snapshot. What is in before and could not come out otherwise is taken from it.
+// compile makes a snapshot. What came out of the same texts is taken from before.
 func (c *Connectors) compile(rows []row, before *snapshot) *snapshot {
 	s := &snapshot{versions: map[ref]*entry{}, newest: map[string]*entry{}}
 	for _, r := range rows {
@@ -176,17 +194,20 @@ func (c *Connectors) compile(rows []row, before *snapshot) *snapshot {
 		s.versions[ref{r.name, r.version}] = e
 		s.newest[r.name] = e // rows come in order
 	}
-	for _, d := range c.builtIn.All() {
-		if s.newest[d.Name] != nil { // people had the name first
+	for _, name := range connector.Names() {
+		if s.newest[name] != nil { // people had the name first
 			continue
 		}
-		e := before.find(d.Name, 1)
-		if e == nil || !e.builtIn {
-			text, _ := connector.Text(d.Name)
-			e = &entry{row: row{name: d.Name, version: 1, text: string(text)}, def: d, findings: d.Warnings, edition: edition(d), builtIn: true}
-			e.own, _ = connector.ParseSource(text)
+		at := ref{name, 1}
+		var e *entry
+		if before != nil {
+			e = before.versions[at]
 		}
-		s.versions[ref{d.Name, 1}], s.newest[d.Name] = e, e
+		if e == nil || !e.builtIn {
+			text, _ := connector.Text(name)
+			e = &entry{row: row{name: name, version: 1, text: string(text)}, builtIn: true}
+		}
+		s.versions[at], s.newest[name] = e, e
 	}
 	for name := range s.newest {
 		s.names = append(s.names, name)
@@ -201,26 +222,27 @@ func (c *Connectors) compile(rows []row, before *snapshot) *snapshot {
 
 // compileEntry compiles e, and first what it extends. busy are those that wait for that.
 func (c *Connectors) compileEntry(s *snapshot, e *entry, before *snapshot, busy map[*entry]bool) {
-	if e.own != nil {
+	if e.builtIn || e.own != nil {
 		return
 	}
 	text := []byte(e.text)
-	was := before.find(e.name, e.version)
 	e.own, _ = connector.ParseSource(text)
-	if was != nil && was.text == e.text && s.newest[e.own.Extends].fixed() {
-		e.def, e.findings, e.edition = was.def, was.findings, was.edition
-		return
-	}
 	busy[e] = true
 	defer delete(busy, e)
-	def, err := connector.Parse(text, func(parent string) (*connector.Definition, bool) {
-		p := s.newest[parent]
-		if p == nil || busy[p] || parent == e.name { // there is none, or they extend each other
-			return nil, false
-		}
-		c.compileEntry(s, p, before, busy)
-		return p.def, p.def != nil
-	})
+	parent := s.find(e.own.Extends, 0)
+	if parent != nil && (busy[parent] || parent.name == e.name) { // they extend each other
+		parent = nil
+	}
+	if parent != nil {
+		c.compileEntry(s, parent, before, busy)
+	}
+	// What did not change is the same definition, so that who looked at it may go on: see Refer.
+	if was := before.find(e.name, e.version); was != nil && was.text == e.text && was.parent == parent.definition() {
+		e.def, e.findings, e.edition, e.parent = was.def, was.findings, was.edition, was.parent
+		return
+	}
+	e.parent = parent.definition()
+	def, err := connector.Parse(text, func(string) (*connector.Definition, bool) { return e.parent, e.parent != nil })
 	switch {
 	case err != nil:
 		if !errors.As(err, &e.findings) {
@@ -233,8 +255,13 @@ func (c *Connectors) compileEntry(s *snapshot, e *entry, before *snapshot, busy 
 	}
 }
 
-// fixed tells whether what e says never changes: it comes with the program, or is not there.
-func (e *entry) fixed() bool { return e == nil || e.builtIn }
+// definition is nil where there is none.
+func (e *entry) definition() *connector.Definition {
+	if e == nil {
+		return nil
+	}
+	return e.def
+}
 
 // find returns a version of a connector, 0 being the newest; nil when there is none.
 func (s *snapshot) find(name string, version int64) *entry {
@@ -242,9 +269,9 @@ func (s *snapshot) find(name string, version int64) *entry {
 	case s == nil:
 		return nil
 	case version == 0:
-		return s.newest[name]
+		return s.newest[name].ready()
 	}
-	return s.versions[ref{name, version}]
+	return s.versions[ref{name, version}].ready()
 }
 
 // Find returns a version of a connector, 0 being the newest. It takes no lock, and reads memory
@@ -330,8 +357,11 @@ func (c *Connectors) List(ctx context.Context, who access.Caller, q grantway.Con
 	s := c.snapshot.Load()
 	words := strings.Fields(strings.ToLower(q.Search))
 	for _, name := range s.names {
-		e := s.newest[name]
-		if name <= cursor || e.builtIn && e.def.Source.Abstract {
+		if name <= cursor {
+			continue
+		}
+		e := s.find(name, 0)
+		if e.builtIn && e.own.Abstract {
 			continue
 		}
 		if one := s.show(e); selects(q, words, one) {

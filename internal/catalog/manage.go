@@ -216,7 +216,7 @@ func (s *snapshot) family(name string) []string {
 	names := []string{name}
 	for i := 0; i < len(names); i++ {
 		for at, e := range s.versions {
-			if e.own.Extends == names[i] && !slices.Contains(names, at.name) {
+			if !e.builtIn && e.own.Extends == names[i] && !slices.Contains(names, at.name) {
 				names = append(names, at.name)
 			}
 		}

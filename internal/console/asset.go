@@ -12,6 +12,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 //go:embed static
@@ -32,9 +33,13 @@ type assets struct {
 }
 
 type asset struct {
-	kind          string
-	plain, zipped []byte
+	kind   string
+	plain  []byte
+	zipped func() []byte // done once, by who first asks for it: it takes longer than all else that a hub does at its start
 }
+
+// embedded is what is in the program, whoever serves it.
+var embedded = sync.OnceValues(func() (*assets, error) { return loadAssets(built, own) })
 
 func loadAssets(files ...fs.FS) (*assets, error) {
 	a := &assets{urls: map[string]string{}, files: map[string]asset{}}
@@ -47,7 +52,8 @@ func loadAssets(files ...fs.FS) (*assets, error) {
 			if err != nil {
 				return err
 			}
-			return a.add(path.Base(name), text)
+			a.add(path.Base(name), text)
+			return nil
 		})
 		if err != nil {
 			return nil, err
@@ -61,21 +67,10 @@ func loadAssets(files ...fs.FS) (*assets, error) {
 	return a, nil
 }
 
-func (a *assets) add(name string, text []byte) error {
+func (a *assets) add(name string, text []byte) {
 	sum := sha256.Sum256(text)
 	ext := path.Ext(name)
 	url := "/static/" + strings.TrimSuffix(name, ext) + "-" + hex.EncodeToString(sum[:6]) + ext
-	var zipped bytes.Buffer
-	z, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
-	if err != nil {
-		return err
-	}
-	if _, err := z.Write(text); err != nil {
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
 	kind := mime.TypeByExtension(ext)
 	switch ext { // whatever the machine's tables say
 	case ".css":
@@ -85,8 +80,18 @@ func (a *assets) add(name string, text []byte) error {
 	case ".svg":
 		kind = "image/svg+xml"
 	}
-	a.urls[name], a.files[url] = url, asset{kind, text, zipped.Bytes()}
-	return nil
+	a.urls[name], a.files[url] = url, asset{kind, text, sync.OnceValue(func() []byte { return zip(text) })}
+}
+
+func zip(text []byte) []byte {
+	var zipped bytes.Buffer
+	z, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
+	if err != nil {
+		panic(err) // there is this level
+	}
+	z.Write(text) // memory takes all
+	z.Close()
+	return zipped.Bytes()
 }
 
 // ServeHTTP implements http.Handler.
@@ -103,7 +108,7 @@ func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text := f.plain
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
-		text = f.zipped
+		text = f.zipped()
 	}
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	w.Write(text)

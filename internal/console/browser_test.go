@@ -334,15 +334,17 @@ var axeSource = sync.OnceValues(func() (string, error) {
 	return string(text), err
 })
 
-// accessible runs axe-core on the page.
-func (b *browser) accessible(what string) {
+// accessible runs axe-core on the page, with the options that it takes as JSON.
+func (b *browser) accessible(what, options string) {
 	b.Helper()
 	source, err := axeSource()
 	if err != nil {
 		b.Fatalf("axe-core: %v: run `make assets`", err)
 	}
-	run(b, chromedp.Evaluate[chromedp.Void](source))
-	found := eval[string](b, `axe.run(document, {resultTypes: ["violations"]}).then((r) => JSON.stringify(r.violations.map((v) => ({id: v.id, help: v.help, nodes: v.nodes.slice(0, 4).map((n) => n.html.slice(0, 160) + " :: " + n.failureSummary.slice(0, 260))}))))`)
+	if !eval[bool](b, `"axe" in window`) {
+		run(b, chromedp.Evaluate[chromedp.Void](source))
+	}
+	found := eval[string](b, `axe.run(document, {resultTypes: ["violations"], ...`+options+`}).then((r) => JSON.stringify(r.violations.map((v) => ({id: v.id, help: v.help, nodes: v.nodes.slice(0, 4).map((n) => n.html.slice(0, 160) + " :: " + n.failureSummary.slice(0, 260))}))))`)
 	var violations []struct {
 		ID, Help string
 		Nodes    []string

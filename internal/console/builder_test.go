@@ -1,13 +1,16 @@
 package console_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/grantwaytest"
@@ -89,6 +92,12 @@ func TestBuilder(t *testing.T) {
 		b.has("It is in use and cannot be deleted yet")
 		b.has("credential berlin-1")
 	})
+}
+
+// asked are the fields of a credential's form that are in sight, those that are required with a star.
+func (b *browser) asked() string {
+	b.Helper()
+	return eval[string](b, `[...document.querySelectorAll("#credential-form input, #credential-form textarea, #credential-form select")].filter((e) => e.checkVisibility() && e.type != "radio").map((e) => e.name + (e.required ? "*" : "")).join(" ")`)
 }
 
 // last is the newest token request that arrived.
@@ -238,10 +247,7 @@ func TestIntegrations(t *testing.T) {
 		b.has("Selected Integrations")
 		b.scripts(true)
 		b.open("/integrations/spotify")
-		visible := func() string {
-			return eval[string](b, `[...document.querySelectorAll("#credential-form input, #credential-form textarea, #credential-form select")].filter((e) => e.checkVisibility() && e.type != "radio").map((e) => e.name + (e.required ? "*" : "")).join(" ")`)
-		}
-		if got := visible(); got != "name* in.client_id* in.client_secret" {
+		if got := b.asked(); got != "name* in.client_id* in.client_secret" {
 			t.Errorf("with a preset it asks for %s", got)
 		}
 
@@ -281,7 +287,7 @@ func TestIntegrations(t *testing.T) {
 		b.fill("yaml", "name: anywhere\nextends: oauth2\ntitle: Anywhere\n")
 		b.submit("#save")
 		b.open("/integrations/anywhere")
-		if got := visible(); got != "name* in.client_id* in.client_secret in.token_endpoint*" {
+		if got := b.asked(); got != "name* in.client_id* in.client_secret in.token_endpoint*" {
 			t.Errorf("without a preset it asks for %s", got)
 		}
 		b.submit("#save")
@@ -291,18 +297,183 @@ func TestIntegrations(t *testing.T) {
 	})
 }
 
-// TestPrefix is O-4: an API key with the prefix Session in the header.
-func TestPrefix(t *testing.T) {
+// shop is an API, with a token endpoint of its own, that notes the requests it gets.
+type shop struct {
+	*httptest.Server
+	mu   sync.Mutex
+	last *http.Request // with its form read
+}
+
+func newShop(t *testing.T) *shop {
+	s := &shop{}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.ParseForm()
+		s.mu.Lock()
+		s.last = r
+		s.mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"access_token": "t0ken-of-the-shop", "expires_in": 600}`)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// got is the last request, as "GET /path?query, Authorization, form".
+func (s *shop) got() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(s.last.Method+" "+s.last.RequestURI+" "+s.last.Header.Get("Authorization")+" "+s.last.PostForm.Encode()), " ")
+}
+
+// call makes a request to an API through the proxy, as the owner's program.
+func (h *hub) call(t *testing.T, path string) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.URL+"/proxy/"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := clientcredentials.Config{ClientID: h.Owner.ClientID, ClientSecret: string(h.Owner.ClientSecret), TokenURL: h.URL + "/oauth/token"}
+	resp, err := conf.Client(t.Context()).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// TestAuthTypes is O-4: each type of authentication asks for fields of its own, and makes a correct
+// call of the API. It has the prefix Session, and the password grant of P-10 and its warning, too.
+func TestAuthTypes(t *testing.T) {
+	api := newShop(t)
 	h := startHub(t, grantwaytest.HubOptions{})
 	b := newBrowser(t, h.URL)
 	b.setUp(h)
-	b.newMethod("Sessions", "key")
-	b.open("/integrations/sessions")
-	b.click("details.advanced > summary")
-	b.fill("name", "session-1", "in.api_key", "k-1", "in.prefix", "Session")
+	for _, c := range []struct {
+		name, kind string
+		edit       func()   // of the method
+		fill       []string // of the instance
+		asks       string   // the fields that an instance is asked for first
+		token      string   // the token request
+		call       string   // the request to the API
+	}{
+		{name: "keys", kind: "key", asks: "name* in.api_key", fill: []string{"in.api_key", "k-1", "in.prefix", "Session"},
+			call: "GET /api/orders Session k-1"},
+		{name: "users", kind: "basic", asks: "name* in.username* in.password", fill: []string{"in.username", "ada", "in.password", "pa:ss"},
+			call: "GET /api/orders Basic " + base64.StdEncoding.EncodeToString([]byte("ada:pa:ss"))},
+		{name: "clients", kind: "oauth2", asks: "name* in.client_id* in.client_secret", fill: []string{"in.client_id", "a b", "in.client_secret", "s&t"},
+			token: "POST /token client_id=a+b&client_secret=s%26t&grant_type=client_credentials&scope=scope", call: "GET /api/orders Bearer t0ken-of-the-shop"},
+		{name: "passwords", kind: "oauth2", asks: "name* in.client_id* in.client_secret in.username* in.password", fill: []string{"in.client_id", "administration", "in.client_secret", "x", "in.username", "ada", "in.password", "p&w"},
+			token: "POST /token client_id=administration&client_secret=x&grant_type=password&password=p%26w&scope=scope&username=ada", call: "GET /api/orders Bearer t0ken-of-the-shop",
+			edit: func() { // as Shopware wants it
+				b.do(chromedp.SetValue(chromedp.CSS(`[id="var.1.default"]`), "password"))
+				for i, key := range []string{"username", "password"} {
+					b.submit(`[name=do][value="add:var"]`)
+					n := fmt.Sprint("var.", 5+i, ".")
+					b.do(chromedp.SetValue(chromedp.CSS(`[id="`+n+`key"]`), key), chromedp.SetValue(chromedp.CSS(`[id="`+n+`title"]`), key), chromedp.SetValue(chromedp.CSS(`[id="`+n+`required"]`), "1"))
+					if key == "password" {
+						b.do(chromedp.SetValue(chromedp.CSS(`[id="`+n+`type"]`), "secret"))
+					}
+				}
+				b.save()
+				b.has("no longer a client credentials grant")
+				b.open("/connectors/passwords/build/body")
+				for _, key := range []string{"username", "password"} {
+					b.do(chromedp.SetValue(chromedp.CSS(`[name="body.use"]`), key))
+					b.submit(`[name=do][value="use:body"]`)
+				}
+				b.save()
+			}},
+	} {
+		b.scripts(false)
+		b.newMethod(c.name, c.kind)
+		if c.edit != nil {
+			c.edit()
+		}
+		if c.token != "" {
+			b.open("/connectors/" + c.name + "/build/url")
+			b.fill("url", api.URL+"/token")
+			b.save()
+		}
+		b.open("/connectors/" + c.name + "/build/api")
+		b.fill("base_url", api.URL+"/api")
+		b.save()
+		b.scripts(true)
+		b.open("/integrations/" + c.name)
+		if got := b.asked(); got != c.asks {
+			t.Errorf("%s asks for %s, want %s", c.name, got, c.asks)
+		}
+		b.fill(append(c.fill, "name", c.name+"-1")...)
+		b.submit("#save")
+		b.has(c.name + "-1 is added.")
+		if c.token != "" {
+			b.click(".page-actions .btn-primary")
+			b.wait(".report-head.ok")
+			if got := api.got(); got != c.token {
+				t.Errorf("%s: the token request is\n%s, want\n%s", c.name, got, c.token)
+			}
+		}
+		if status := h.call(t, c.name+"-1/orders"); status != http.StatusOK || api.got() != c.call {
+			t.Errorf("%s: HTTP %d after the request\n%s, want\n%s", c.name, status, api.got(), c.call)
+		}
+		noSecret(t, b, "t0ken-of-the-shop")
+	}
+	if c, err := h.Credential(t.Context(), "passwords-1"); err != nil || c.Inputs["password"].Text != "" || !c.Inputs["password"].Set {
+		t.Errorf("the password is %+v, %v", c.Inputs["password"], err)
+	}
+
+	// O-7: what is deleted is of no use at once, whatever tokens there are.
+	one, err := h.Credential(t.Context(), "clients-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.open("/credentials/" + one.ID + "/delete")
+	b.fill("confirm", "clients-1")
+	b.submit(".btn-danger")
+	b.has("clients-1 is deleted.")
+	before := api.got()
+	if status := h.call(t, "clients-1/orders"); status != http.StatusNotFound || api.got() != before {
+		t.Errorf("after the deletion: HTTP %d, and the API got %s", status, api.got())
+	}
+	if _, err := h.Token(t.Context(), grantway.Ref{Credential: "clients-1"}); err == nil || !strings.Contains(err.Error(), "clients-1") {
+		t.Errorf("after the deletion: %v", err)
+	}
+}
+
+// TestAddress is P-5: values go into the path and the query of the token request, each encoded
+// once, beside the query that the address has; calls of the API have none of it.
+func TestAddress(t *testing.T) {
+	api := newShop(t)
+	h := startHub(t, grantwaytest.HubOptions{})
+	b := newBrowser(t, h.URL)
+	b.setUp(h)
+	b.newMethod("Places", "oauth2")
+	for i, key := range []string{"env", "aud"} {
+		b.submit(`[name=do][value="add:var"]`)
+		n := fmt.Sprint("var.", 5+i, ".")
+		b.do(chromedp.SetValue(chromedp.CSS(`[id="`+n+`key"]`), key), chromedp.SetValue(chromedp.CSS(`[id="`+n+`title"]`), key), chromedp.SetValue(chromedp.CSS(`[id="`+n+`required"]`), "1"))
+	}
+	b.save()
+	b.open("/connectors/places/build/url")
+	b.fill("url", api.URL+"/oauth/{{env}}/token?a=b")
+	b.submit(`[name=do][value="add:query"]`)
+	b.fill("query.name", "audience", "query.value", "{{aud}}")
+	b.save()
+	b.open("/connectors/places/build/api")
+	b.fill("base_url", api.URL+"/api")
+	b.save()
+	b.open("/integrations/places")
+	b.fill("name", "place-1", "in.client_id", "x", "in.client_secret", "y", "in.env", "a/b&c+ü", "in.aud", "a&b+ü={{client_secret}}")
 	b.submit("#save")
-	b.has("session-1 is added.")
-	if c, err := h.Credential(t.Context(), "session-1"); err != nil || c.Inputs["prefix"].Text != "Session" || c.Connector != "sessions" {
-		t.Errorf("stored %+v, %v", c, err)
+	b.has("place-1 is added.")
+	b.click(".page-actions .btn-primary")
+	b.wait(".report-head.ok")
+	if got, want := strings.Fields(api.got())[1], "/oauth/a%2Fb%26c+%C3%BC/token?a=b&audience=a%26b%2B%C3%BC%3D%7B%7Bclient_secret%7D%7D"; got != want {
+		t.Errorf("the token request goes to\n%s, want\n%s", got, want)
+	}
+	if status := h.call(t, "place-1/orders?page=2"); status != http.StatusOK || api.got() != "GET /api/orders?page=2 Bearer t0ken-of-the-shop" {
+		t.Errorf("HTTP %d after the request %s", status, api.got())
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -78,12 +77,12 @@ type Console struct {
 
 // New returns a Console. Without built assets it works, and says in the log and on every
 // page what is missing.
-func New(o Options) (*Console, error) { return newConsole(o, built, own) }
+func New(o Options) (*Console, error) { return newConsole(o, embedded) }
 
-func newConsole(o Options, files ...fs.FS) (*Console, error) {
+func newConsole(o Options, load func() (*assets, error)) (*Console, error) {
 	c := &Console{Options: o}
 	var err error
-	if c.assets, err = loadAssets(files...); err != nil {
+	if c.assets, err = load(); err != nil {
 		return nil, fmt.Errorf("console assets: %w", err)
 	}
 	if c.assets.missing {

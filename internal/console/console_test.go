@@ -98,7 +98,7 @@ func TestAddValidateEdit(t *testing.T) {
 		b.fill("in.client_secret", client.Secret)
 		b.click("#validate")
 		b.wait("#report .report-head.ok")
-		b.accessible("validated form")
+		b.accessible("validated form", `{}`)
 		b.submit("#save")
 		b.has("sales-email is added.")
 		b.has("Not validated")

@@ -9,4 +9,6 @@ func Routes() (list []string) {
 }
 
 // Unbuilt is a Console of a build without what `make assets` fetches.
-func Unbuilt(o Options) (*Console, error) { return newConsole(o, own) }
+func Unbuilt(o Options) (*Console, error) {
+	return newConsole(o, func() (*assets, error) { return loadAssets(own) })
+}

@@ -118,28 +118,35 @@ var shopClient = grantwaytest.Client{ID: "shop", Secret: "a-shop-that-never-slee
 // mailClient is a client of the provider.
 var mailClient = grantwaytest.Client{ID: "mail-reader", Secret: "jhyun/ku[ojubbj]/jhgfdrg^7*dfg&jkiu#bjshdm,ktttdg"}
 
+// views are the ways in which look sees a page. The scheme changes nothing but colors.
+var views = []struct {
+	scheme string
+	width  int64
+	axe    string // options
+}{
+	{"light", 1440, `{}`},
+	{"light", 390, `{}`},
+	{"dark", 1440, `{runOnly: ["color-contrast"]}`},
+}
+
 // look checks one page in all ways, and draws it.
 func look(b *browser, name string) {
 	b.Helper()
 	dir := os.Getenv("GRANTWAY_SCREENSHOTS")
-	for _, scheme := range []string{"light", "dark"} {
-		b.scheme(scheme)
-		for _, width := range []int64{1440, 390} {
-			b.size(width)
-			if eval[bool](b, `document.documentElement.scrollWidth > innerWidth + 1`) {
-				who := eval[string](b, `[...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map((e) => e.outerHTML.slice(0, 120)).join(" | ")`)
-				b.Errorf("%s at %d px is wider than the screen: %s", name, width, who)
+	for _, v := range views {
+		b.scheme(v.scheme)
+		b.size(v.width)
+		if eval[bool](b, `document.documentElement.scrollWidth > innerWidth + 1`) {
+			who := eval[string](b, `[...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map((e) => e.outerHTML.slice(0, 120)).join(" | ")`)
+			b.Errorf("%s at %d px is wider than the screen: %s", name, v.width, who)
+		}
+		b.accessible(fmt.Sprintf("%s, %s, %d px", name, v.scheme, v.width), v.axe)
+		if dir != "" {
+			suffix := ""
+			if v.scheme == "dark" {
+				suffix = "-dark"
 			}
-			if scheme == "light" || width == 1440 { // colors are the same at every width
-				b.accessible(fmt.Sprintf("%s, %s, %d px", name, scheme, width))
-			}
-			if dir != "" && (scheme == "light" || width == 1440) {
-				suffix := ""
-				if scheme == "dark" {
-					suffix = "-dark"
-				}
-				b.picture(filepath.Join(dir, fmt.Sprintf("%s-%d%s.png", name, width, suffix)), width)
-			}
+			b.picture(filepath.Join(dir, fmt.Sprintf("%s-%d%s.png", name, v.width, suffix)), v.width)
 		}
 	}
 	b.scheme("light")

@@ -337,25 +337,6 @@ func (c *Console) setTheme(r *request) (answer, error) {
 	return answer{redirect: access.LocalPath(r.form("to")), cookies: []*http.Cookie{cookie}}, nil
 }
 
-// problems are the wrong fields of a form, by JSON pointer; "" is about the form as a whole.
-type problems map[string]string
-
-// problemsOf are the fields that err says are wrong; nil when it is about something else.
-func problemsOf(err error) problems {
-	var e *grantway.Error
-	if !errors.As(err, &e) || e.Fields == nil && e.Code != grantway.Invalid && e.Code != grantway.Conflict {
-		return nil
-	}
-	p := problems{}
-	for _, f := range e.Fields {
-		p[f.Pointer] = f.Detail
-	}
-	if len(p) == 0 {
-		p[""] = sentence(e.Message)
-	}
-	return p
-}
-
 // browserName is a User-Agent as people read it, such as "Firefox on Windows". Browsers also
 // name those that they want to be taken for, so the name that fewest others use comes first.
 func browserName(agent string) string {

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,19 +13,14 @@ import (
 // ssoPage are the settings of single sign-on.
 type ssoPage struct {
 	Frame
+	sent
 	Settings  grantway.SingleSignOn
 	On        bool // it is set up
 	Rules     []grantway.RoleRule
 	Roles     []string // that may be given
 	Divisions []string
 	MayWrite  bool
-	Restored  bool
-
-	Kept   string // a secret that was typed before, sealed
-	Typed  bool
-	Errors problems
-	Wrong  []wrongField
-	Report *grantway.Report
+	Typed     bool // a secret, before this page was drawn again
 }
 
 // secretInput is the key under which a typed secret is kept.
@@ -113,32 +107,16 @@ func (c *Console) postedSSO(r *request) (*ssoPage, grantway.SingleSignOn, error)
 	return p, s, err
 }
 
-// refused shows the form again if that helps: ok is false when err is about something else.
-func (p *ssoPage) refused(err error) (a answer, ok bool) {
-	wrong, status := problemsOf(err), http.StatusUnprocessableEntity
-	var e *grantway.Error
-	if errors.As(err, &e) && e.Code == grantway.Forbidden { // a rule gives what the person does not hold
-		wrong, status = problems{"": sentence(e.Message)}, http.StatusForbidden
-	}
-	if wrong == nil {
-		return answer{}, false
-	}
-	p.finish(wrong)
-	return answer{page: p, status: status}, true
-}
-
 func (c *Console) saveSSO(r *request) (answer, error) {
 	p, wanted, err := c.postedSSO(r)
 	if err != nil {
 		return answer{}, err
 	}
 	if r.restored {
-		p.Restored = true
-		p.finish(nil)
-		return answer{page: p}, nil
+		return restored(p), nil
 	}
 	saved, err := c.People.SetSSO(r.Context(), r.who, wanted)
-	if again, ok := p.refused(err); ok {
+	if again, ok := refused(p, err); ok {
 		return again, nil
 	}
 	return answer{redirect: "/single-sign-on", flash: "People can sign in with " + saved.Name + " now."}, err
@@ -150,28 +128,10 @@ func (c *Console) testSSO(r *request) (answer, error) {
 		return answer{}, err
 	}
 	if r.restored {
-		p.Restored = true
-		p.finish(nil)
-		return answer{page: p}, nil
+		return restored(p), nil
 	}
 	report, err := c.People.TestSSO(r.Context(), r.who, wanted)
-	if _, ok := p.refused(err); ok {
-		var parts []string
-		for _, w := range p.Wrong {
-			parts = append(parts, strings.TrimSpace(w.Title+" "+w.Detail))
-		}
-		report = grantway.Report{Steps: []grantway.Step{{Name: "settings", Result: "failed", Message: sentence(strings.Join(parts, "; "))}}}
-	} else if err != nil {
-		return answer{}, err
-	} else {
-		p.finish(nil)
-	}
-	p.Report = &report
-	a := answer{page: p}
-	if r.htmx {
-		a.part = "sso-part"
-	}
-	return a, nil
+	return tried(r, p, report, err, "sso-part")
 }
 
 func (c *Console) newDeleteSSOPage(r *request) (*deletePage, error) {

@@ -47,7 +47,7 @@ func TestSecretStore(t *testing.T) {
 		b.click("#test")
 		b.wait("#report .report-head.ok")
 		b.has("The hub may read")
-		b.accessible("tested store")
+		b.accessible("tested store", `{}`)
 		noSecret(t, b, token)
 		b.submit("#save")
 		b.has("The secret store vault is added.")
@@ -213,7 +213,7 @@ func TestSingleSignOnPage(t *testing.T) {
 		b.fill("issuer", op.Issuer)
 		b.click("#test")
 		b.wait("#report .report-head.ok")
-		b.accessible("tested single sign-on")
+		b.accessible("tested single sign-on", `{}`)
 		b.do(chromedp.SetValue(chromedp.CSS(".rule:nth-of-type(2) [name=claim]"), "groups"), chromedp.SetValue(chromedp.CSS(".rule:nth-of-type(2) [name=value]"), "hub-auditors"),
 			chromedp.SetValue(chromedp.CSS(".rule:nth-of-type(2) [name=role]"), "auditor"))
 		b.click("[name=create_people]")

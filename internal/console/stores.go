@@ -144,6 +144,7 @@ func (c *Console) testStore(r *request) (answer, error) {
 // storeForm adds or edits a secret store.
 type storeForm struct {
 	Frame
+	sent
 	Kind         secret.Kind
 	Name         string
 	Was          string // the name it is stored under; "" for a new one
@@ -155,12 +156,6 @@ type storeForm struct {
 	AdvancedOpen bool
 	AdvancedSet  int    // how many of them are set
 	Try          string // a key to read in the test
-	Restored     bool
-
-	Kept   string // secrets that were typed before, sealed
-	Errors problems
-	Wrong  []wrongField
-	Report *grantway.Report
 }
 
 // Path is where the saved store is described; "" for a new one.
@@ -285,33 +280,16 @@ func (p *storeForm) finish(wrong problems) {
 	p.AdvancedSet, p.AdvancedOpen = advanced(p.Advanced, false)
 }
 
-// refused shows the form again if that helps: ok is false when err is about something else.
-func (p *storeForm) refused(err error) (a answer, ok bool) {
-	status := http.StatusUnprocessableEntity
-	wrong := problemsOf(err)
-	if e := asError(err); e != nil && e.Code == grantway.PreconditionFailed {
-		status = http.StatusPreconditionFailed
-		wrong = problems{"": "Somebody else saved this store meanwhile. Open it in another tab to see what changed; saving again replaces that."}
-	}
-	if wrong == nil {
-		return answer{}, false
-	}
-	p.finish(wrong)
-	return answer{page: p, status: status}, true
-}
-
 func (c *Console) saveStore(r *request) (answer, error) {
 	p, wanted, err := c.postedStore(r)
 	if err != nil {
 		return answer{}, err
 	}
 	if r.restored {
-		p.Restored = true
-		p.finish(nil)
-		return answer{page: p}, nil
+		return restored(p), nil
 	}
 	saved, err := c.Secrets.Save(r.Context(), r.who, p.Was, wanted)
-	if again, ok := p.refused(err); ok {
+	if again, ok := refused(p, err); ok {
 		return again, nil
 	}
 	if err != nil {
@@ -331,33 +309,10 @@ func (c *Console) testStoreDraft(r *request) (answer, error) {
 		return answer{}, err
 	}
 	if r.restored {
-		p.Restored = true
-		p.finish(nil)
-		return answer{page: p}, nil
+		return restored(p), nil
 	}
 	report, err := c.Secrets.TestDraft(r.Context(), r.who, wanted, grantway.SecretRef{Key: p.Try})
-	if _, ok := p.refused(err); ok {
-		report = grantway.Report{Steps: []grantway.Step{{Name: "settings", Result: "failed", Message: p.wrongText()}}}
-	} else if err != nil {
-		return answer{}, err
-	} else {
-		p.finish(nil)
-	}
-	p.Report = &report
-	a := answer{page: p}
-	if r.htmx {
-		a.part = "test-part"
-	}
-	return a, nil
-}
-
-// wrongText is the summary of errors in one sentence.
-func (p *storeForm) wrongText() string {
-	var parts []string
-	for _, w := range p.Wrong {
-		parts = append(parts, strings.TrimSpace(w.Title+" "+w.Detail))
-	}
-	return sentence(strings.Join(parts, "; "))
+	return tried(r, p, report, err, "test-part")
 }
 
 func (c *Console) newDeleteStorePage(r *request) (*deletePage, error) {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -59,12 +60,30 @@ func Open(t testing.TB, url string) *store.Store {
 // SQLite returns the URL of a fresh, migrated SQLite database.
 func SQLite(t testing.TB) string {
 	t.Helper()
-	url := "sqlite:" + filepath.Join(t.TempDir(), "grantway.db")
-	if err := migrate(t.Context(), url); err != nil {
+	file, err := sqliteFile()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return url
+	path := filepath.Join(t.TempDir(), "grantway.db")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "sqlite:" + path
 }
+
+// sqliteFile is what is in the file of a migrated database.
+var sqliteFile = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "grantway-storetest")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "grantway.db")
+	if err := migrate(context.Background(), "sqlite:"+path); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
 
 // EmptySQLite returns the URL of a SQLite database without a schema.
 func EmptySQLite(t testing.TB) string {
