@@ -20,7 +20,8 @@ build: assets ## build bin/grantway
 test: cc assets lint peers .cache/chromium ## set up and run every test, on SQLite, PostgreSQL and real authorization servers
 	@$(with_postgres); \
 	echo "== go test -race"; \
-	$(race) go test -timeout 25m ./...
+	$(race) go test -timeout 25m $$(go list ./... | grep -v /e2e$$); \
+	$(race) go test -timeout 25m ./e2e # by themselves: several hubs with thousands of callers
 	@echo "== all tests passed"
 
 check: test ## the same as test: run it before you push

@@ -124,6 +124,11 @@ type ConnectorDraft struct {
 	TimeZone string `json:"time_zone,omitempty"`
 }
 
+// EndpointCall has the values for the inputs of an endpoint that a connector names.
+type EndpointCall struct {
+	Inputs map[string]string `json:"inputs,omitempty"`
+}
+
 // ConnectorTrial is what became of a ConnectorDraft.
 type ConnectorTrial struct {
 	// Requests are the token requests, with everything secret masked.

@@ -1,10 +1,15 @@
 package connector
 
 import (
+	"context"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grant"
 )
 
 var endpointName = regexp.MustCompile(`^[a-z0-9]+([-_][a-z0-9]+)*$`)
@@ -76,4 +81,74 @@ func (c *compiler) leaks(path string, r *request) {
 	if r.body != nil {
 		r.body.each(check)
 	}
+}
+
+// Accepts tells whether status is one of a good answer to the endpoint.
+func (e *endpoint) accepts(status int) bool { return accepts(e.Accept, status) }
+
+// endpoint finds one by name; verify is called that.
+func (d *Definition) endpoint(name string) *endpoint {
+	if name == "verify" && d.verify != nil {
+		return d.verify
+	}
+	for _, e := range d.endpoints {
+		if e.Name == name {
+			return e
+		}
+	}
+	return nil
+}
+
+// Request makes an authorized request to an endpoint of the definition, or with the name
+// "verify" its harmless request. params are the endpoint's own inputs.
+func (p *Plan) Request(ctx context.Context, name string, params map[string]string, t *grant.Token) (*http.Request, error) {
+	req, err := p.Endpoint(ctx, name, params, t)
+	if err == nil {
+		err = p.Apply(req, t)
+	}
+	if err != nil {
+		return nil, err
+	}
+	Introduce(req)
+	return req, nil
+}
+
+// Introduce says in the header of a request to an endpoint who asks and that JSON is wanted, as far as neither
+// the endpoint nor Apply says something else.
+func Introduce(r *http.Request) { introduce(r, jsonType) }
+
+// Endpoint is Request without the authorization, which Apply puts on, and without what Introduce says.
+func (p *Plan) Endpoint(ctx context.Context, name string, params map[string]string, t *grant.Token) (*http.Request, error) {
+	e := p.def.endpoint(name)
+	if e == nil {
+		return nil, grantway.Errorf(grantway.NotFound, "there is no endpoint %s", name)
+	}
+	s := p.scope().inner()
+	p.know(s, t)
+	var fields []grantway.Field
+	wrong := func(key, detail string) {
+		fields = append(fields, grantway.Field{Pointer: grantway.Pointer("inputs", key), Detail: detail})
+	}
+	for _, in := range e.Inputs {
+		text := params[in.Key]
+		if text == "" || in.Locked {
+			text = in.Default
+		}
+		s.set(in.Key, text, in.Type == SecretText)
+		if text == "" && in.Required {
+			wrong(in.Key, "is required")
+		} else if detail := in.checkText(text); text != "" && detail != "" {
+			wrong(in.Key, detail)
+		}
+	}
+	for key := range params {
+		if !slices.ContainsFunc(e.Inputs, func(in Input) bool { return in.Key == key && !in.Locked }) {
+			wrong(key, "is no input of this endpoint")
+		}
+	}
+	if fields != nil {
+		slices.SortFunc(fields, func(a, b grantway.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
+		return nil, &grantway.Error{Code: grantway.Invalid, Message: "the request cannot be made", Fields: fields}
+	}
+	return p.request(ctx, e.request, s, t)
 }

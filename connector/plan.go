@@ -313,8 +313,12 @@ func (r *request) build(ctx context.Context, s *scope, base *url.URL) (*http.Req
 
 // introduce says who asks and what for, where req does not say so itself.
 func (r *request) introduce(req *http.Request) {
+	introduce(req, map[Format]string{"": "application/json", JSONFormat: "application/json", XMLFormat: "application/xml, text/xml", FormFormat: formType, TextFormat: "text/plain"}[r.response])
+}
+
+func introduce(req *http.Request, accept string) {
 	if req.Header.Get("Accept") == "" {
-		req.Header.Set("Accept", map[Format]string{"": "application/json", JSONFormat: "application/json", XMLFormat: "application/xml, text/xml", FormFormat: formType, TextFormat: "text/plain"}[r.response])
+		req.Header.Set("Accept", accept)
 	}
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "grantway")
@@ -329,50 +333,7 @@ func accepts(accept []int, status int) bool {
 	return slices.Contains(accept, status)
 }
 
-// Accepts tells whether status is one of a good answer to the endpoint.
-func (e *endpoint) accepts(status int) bool { return accepts(e.Accept, status) }
-
-// endpoint finds one by name; verify is called that.
-func (d *Definition) endpoint(name string) *endpoint {
-	if name == "verify" && d.verify != nil {
-		return d.verify
-	}
-	for _, e := range d.endpoints {
-		if e.Name == name {
-			return e
-		}
-	}
-	return nil
-}
-
-// Request makes an authorized request to an endpoint of the definition, or with the name
-// "verify" its harmless request. params are the endpoint's own inputs.
-func (p *Plan) Request(ctx context.Context, name string, params map[string]string, t *grant.Token) (*http.Request, error) {
-	e := p.def.endpoint(name)
-	if e == nil {
-		return nil, grantway.Errorf(grantway.NotFound, "there is no endpoint %s", name)
-	}
-	s := p.scope().inner()
-	p.know(s, t)
-	var fields []grantway.Field
-	for _, in := range e.Inputs {
-		text := params[in.Key]
-		if text == "" || in.Locked {
-			text = in.Default
-		}
-		s.set(in.Key, text, in.Type == SecretText)
-		if text == "" && in.Required {
-			fields = append(fields, grantway.Field{Pointer: grantway.Pointer("inputs", in.Key), Detail: "is required"})
-		} else if detail := in.checkText(text); text != "" && detail != "" {
-			fields = append(fields, grantway.Field{Pointer: grantway.Pointer("inputs", in.Key), Detail: detail})
-		}
-	}
-	if fields != nil {
-		return nil, &grantway.Error{Code: grantway.Invalid, Message: "the request cannot be made", Fields: fields}
-	}
-	return p.request(ctx, e.request, s, t)
-}
-
+// request makes a request to the API, below the base URL if it begins with a slash, still without authorization.
 func (p *Plan) request(ctx context.Context, r *request, s *scope, t *grant.Token) (*http.Request, error) {
 	base, err := p.BaseURL(t)
 	if err != nil && strings.HasPrefix(first(r.url), "/") {
@@ -385,10 +346,6 @@ func (p *Plan) request(ctx context.Context, r *request, s *scope, t *grant.Token
 	if !p.Allows(req.URL, base) {
 		return nil, requestError(fmt.Errorf("the host %s is none that the connector allows", req.URL.Host))
 	}
-	if err := p.Apply(req, t); err != nil {
-		return nil, err
-	}
-	r.introduce(req)
 	return req, nil
 }
 

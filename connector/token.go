@@ -603,9 +603,13 @@ func (p *Plan) look(ctx context.Context, send Sender, t *grant.Token, s *scope) 
 	s = s.inner()
 	p.know(s, t)
 	req, err := p.request(ctx, d, s, t)
+	if err == nil {
+		err = p.Apply(req, t)
+	}
 	if err != nil {
 		return prepared(err)
 	}
+	d.introduce(req)
 	r, err := p.sent(ctx, send, d, req, s)
 	if err != nil {
 		return prepared(err)

@@ -46,6 +46,7 @@ type API struct {
 	Store      *store.Store
 	Rotate     func(ctx context.Context, who access.Caller) (resealed int, err error) // gives the hub a new data key
 	Metrics    http.Handler
+	Endpoint   func(w http.ResponseWriter, r *http.Request, who access.Caller, credential, endpoint string, inputs map[string]string) error // proxy.Proxy.ServeEndpoint
 	Version    string
 	URL        func() string // how clients reach the hub
 	Started    time.Time

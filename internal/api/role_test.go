@@ -24,6 +24,7 @@ var allowed = map[string]string{
 	"validateCredential":    "owner administrator",
 	"getCredentialStatus":   "owner administrator auditor application",
 	"getToken":              "owner administrator application",
+	"callEndpoint":          "owner administrator application",
 	"invalidateToken":       "owner administrator application",
 	"listSecretStores":      "owner administrator auditor",
 	"createSecretStore":     "owner administrator",
@@ -136,6 +137,11 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 	t.Helper()
 	id, session := "", ""
 	switch {
+	case route.Name == "callEndpoint":
+		h.owner.do(t, "POST", "/v1/connectors", object{"name": name, "title": "Of a test", "extends": "oauth2", "apply": object{"base_url": h.provider.API.URL},
+			"endpoints": []object{{"name": "orders", "path": "/orders"}}}).want(t, http.StatusCreated)
+		h.provider.Register(grantClient(canary))
+		h.owner.do(t, "POST", "/v1/credentials", object{"name": name, "connector": name, "inputs": object{"client_id": "app", "client_secret": canary, "token_endpoint": h.provider.Token.URL}}).want(t, http.StatusCreated)
 	case strings.HasPrefix(route.Path, "/v1/credentials/{name}"):
 		h.save(t, h.credential(name, nil))
 	case strings.HasPrefix(route.Path, "/v1/clients/{id}"):
@@ -184,7 +190,7 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 	case "createDivision":
 		body = object{"name": name}
 	}
-	return strings.NewReplacer("{name}", name, "{version}", "1", "{id}", id, "{session}", session).Replace(route.Path), body
+	return strings.NewReplacer("{name}", name, "{version}", "1", "{endpoint}", "orders", "{id}", id, "{session}", session).Replace(route.Path), body
 }
 
 // definition is that of a connector, as JSON.

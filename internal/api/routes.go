@@ -19,6 +19,7 @@ func (a *API) routes() []route {
 
 		{method: "POST", path: "/v1/credentials/{name}/token", name: "getToken", tag: "Tokens", summary: "Get a token that is valid now", in: grantway.Ref{}, optional: true, status: 200, out: grantway.Token{}, handle: a.token},
 		{method: "POST", path: "/v1/credentials/{name}/token/invalidate", name: "invalidateToken", tag: "Tokens", summary: "Forget a token that an API refused, by its fingerprint; without one, renew now", in: invalidation{}, optional: true, status: 204, handle: a.invalidate},
+		{method: "POST", path: "/v1/credentials/{name}/endpoints/{endpoint}", name: "callEndpoint", tag: "Tokens", summary: "Call an endpoint that the credential's connector names, with values for its inputs; the answer is the API's own", in: grantway.EndpointCall{}, optional: true, status: 200, out: map[string]any{}, handle: a.callEndpoint},
 
 		{method: "GET", path: "/v1/connectors", name: "listConnectors", tag: "Connectors", summary: "List or search the connectors that credentials can be made of: those that come with the hub, and own ones", query: "limit cursor q category source", status: 200, out: grantway.Page[grantway.Connector]{}, handle: a.listConnectors},
 		{method: "POST", path: "/v1/connectors", name: "createConnector", tag: "Connectors", summary: "Add a connector; the body is its definition, in YAML or JSON", in: definition{}, status: 201, out: grantway.Connector{}, handle: a.createConnector},

@@ -114,3 +114,16 @@ func (a *API) invalidate(_ http.ResponseWriter, r *http.Request, who access.Call
 	}
 	return nil, a.Broker.Invalidate(r.Context(), who, r.PathValue("name"), in.Fingerprint)
 }
+
+// callEndpoint is the one operation whose answer is not the hub's.
+func (a *API) callEndpoint(w http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	var in grantway.EndpointCall
+	if err := decode(r, &in, true); err != nil {
+		return nil, err
+	}
+	h := w.Header()
+	for name := range h {
+		delete(h, name) // the API's answer has its own
+	}
+	return handled{}, a.Endpoint(w, r, who, r.PathValue("name"), r.PathValue("endpoint"), in.Inputs)
+}

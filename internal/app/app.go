@@ -139,6 +139,7 @@ func (a *App) setup(ctx context.Context) error {
 	through := proxy.New(proxy.Options{
 		Broker: credentials, Issuer: tokens, Audit: audit, Outbound: guard, Problem: rest.Problem, Tracer: traces.tracer, Log: a.log,
 	})
+	rest.Endpoint = through.ServeEndpoint
 	registry.MustRegister(through)
 	pages, err := console.New(console.Options{
 		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Connectors: connectors, Store: db, Sealer: sealer,

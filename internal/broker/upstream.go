@@ -176,6 +176,12 @@ func (a Authorization) Apply(r *http.Request) error {
 	return err
 }
 
+// Endpoint makes the request to an endpoint of the connector with values for its inputs, which is
+// still to be authorized by Apply. Errors are of code NotFound or Invalid.
+func (a Authorization) Endpoint(ctx context.Context, name string, inputs map[string]string) (*http.Request, error) {
+	return a.u.plan.Endpoint(ctx, name, inputs, a.token)
+}
+
 // Refused looks at the answer to a request that Apply authorized, and says whether another
 // request may fare better: with another token, because the API refused this one, which is
 // dropped on all replicas, or with the nonce that the API asked for (RFC 9449 section 9). A

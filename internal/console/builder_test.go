@@ -331,7 +331,12 @@ func (s *shop) got() string {
 // call makes a request to an API through the proxy, as the owner's program.
 func (h *hub) call(t *testing.T, path string) int {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.URL+"/proxy/"+path, nil)
+	return h.ask(t, http.MethodGet, "/proxy/"+path)
+}
+
+func (h *hub) ask(t *testing.T, method, path string) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, h.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,8 +447,9 @@ func TestAuthTypes(t *testing.T) {
 	}
 }
 
-// TestAddress is P-5: values go into the path and the query of the token request, each encoded
-// once, beside the query that the address has; calls of the API have none of it.
+// TestAddress is P-5 and P-7: values go into the path and the query of the token request, each encoded
+// once, beside the query that the address has; calls of the API have none of it but what they use
+// themselves. A value that both use is typed once, and changed once.
 func TestAddress(t *testing.T) {
 	api := newShop(t)
 	h := startHub(t, grantwaytest.HubOptions{})
@@ -464,6 +470,11 @@ func TestAddress(t *testing.T) {
 	b.open("/connectors/places/build/api")
 	b.fill("base_url", api.URL+"/api")
 	b.save()
+	b.open("/connectors/places/build/endpoints?endpoint=new")
+	b.fill("name", "orders", "path", "/orders")
+	b.do(chromedp.SetValue(chromedp.CSS(`[name="query.use"]`), "aud"))
+	b.submit(`[name=do][value="use:query"]`)
+	b.save()
 	b.open("/integrations/places")
 	b.fill("name", "place-1", "in.client_id", "x", "in.client_secret", "y", "in.env", "a/b&c+ü", "in.aud", "a&b+ü={{client_secret}}")
 	b.submit("#save")
@@ -475,5 +486,26 @@ func TestAddress(t *testing.T) {
 	}
 	if status := h.call(t, "place-1/orders?page=2"); status != http.StatusOK || api.got() != "GET /api/orders?page=2 Bearer t0ken-of-the-shop" {
 		t.Errorf("HTTP %d after the request %s", status, api.got())
+	}
+	endpoint := func() string {
+		if status := h.ask(t, http.MethodPost, "/v1/credentials/place-1/endpoints/orders"); status != http.StatusOK {
+			t.Errorf("the endpoint: HTTP %d", status)
+		}
+		return api.got()
+	}
+	if got := endpoint(); got != "GET /api/orders?aud=a%26b%2B%C3%BC%3D%7B%7Bclient_secret%7D%7D Bearer t0ken-of-the-shop" {
+		t.Errorf("the endpoint gets %s", got)
+	}
+	b.open(eval[string](b, `document.querySelector(".page-actions a[href$='/edit']").getAttribute("href")`))
+	b.fill("in.aud", "another")
+	b.submit("#save")
+	b.has("place-1 is saved.")
+	b.click(".page-actions .btn-primary")
+	b.wait(".report-head.ok")
+	if got := strings.Fields(api.got())[1]; !strings.HasSuffix(got, "&audience=another") {
+		t.Errorf("after the change the token request goes to %s", got)
+	}
+	if got := endpoint(); !strings.HasPrefix(got, "GET /api/orders?aud=another ") {
+		t.Errorf("after the change the endpoint gets %s", got)
 	}
 }

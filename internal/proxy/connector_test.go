@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/grantwaytest"
 )
@@ -340,4 +342,99 @@ func leaf(t *testing.T, der []byte) *x509.Certificate {
 		t.Error(err)
 	}
 	return c
+}
+
+// TestEndpoint calls endpoints that the connector names (P-5, P-7, P-9): the caller gives values, and the
+// connector says all the rest.
+func TestEndpoint(t *testing.T) {
+	g := start(t, false, nil)
+	g.connect(t, "shop", `  - {key: key, type: secret, required: true}
+  - {key: store, required: true}
+request:
+  url: '{{server}}/login/{{store}}?login=1'
+  body: {json: {key: '{{key}}'}}
+token: {path: token}
+apply: {base_url: '{{server}}/api/{{store}}'}
+endpoints:
+  - name: orders
+    path: /orders/{{id}}
+    query: {page: '{{page}}', since: '{{since}}'}
+    headers: {X-Store: '{{store}}'}
+    inputs:
+      - {key: id, required: true}
+      - {key: page, type: integer, default: 1}
+      - {key: since}
+  - name: cancel
+    method: POST
+    path: /cancel
+    body: {json: {order: '{{id}}', why: '{{why}}'}}
+    inputs: [{key: id, required: true}, {key: why}]
+`, grantway.Inputs{"key": grantway.Text("k3y"), "store": grantway.Text("berlin")})
+	var got []string
+	refuse := true
+	g.api.handle(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		if strings.HasPrefix(r.URL.Path, "/login/") {
+			fmt.Fprintf(w, `{"token": "t-%d"}`, len(got))
+			got = append(got, r.RequestURI)
+			return
+		}
+		got = append(got, strings.TrimSpace(r.Method+" "+r.RequestURI+" "+r.Header.Get("Authorization")+" "+r.Header.Get("X-Store")+" "+r.Header.Get("X-Mine")+string(b)))
+		if refuse { // the token that is sent first
+			refuse = false
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("X-Of-Api", "yes")
+		w.WriteHeader(http.StatusAccepted)
+		fmt.Fprint(w, "done")
+	})
+	call := func(token, endpoint, body string) (int, http.Header, string) {
+		r := g.request(t, "POST", "/v1/credentials/shop/endpoints/"+endpoint, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("X-Mine", "no")
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp := g.send(t, r)
+		return resp.StatusCode, resp.Header, text(t, resp)
+	}
+	if status, h, body := call("", "orders", `{"inputs": {"id": "a/b?c", "since": "x&{{key}}"}}`); status != 202 || body != "done" || h.Get("X-Of-Api") != "yes" || h.Get("X-Content-Type-Options") != "" {
+		t.Errorf("HTTP %d %q %v", status, body, h)
+	}
+	if status, _, _ := call("", "cancel", `{"inputs": {"id": "7\"}"}}`); status != 202 {
+		t.Errorf("cancel: HTTP %d", status)
+	}
+	want := []string{"/login/berlin?login=1", "GET /api/berlin/orders/a%2Fb%3Fc?page=1&since=x%26%7B%7Bkey%7D%7D Bearer t-0 berlin", "/login/berlin?login=1",
+		"GET /api/berlin/orders/a%2Fb%3Fc?page=1&since=x%26%7B%7Bkey%7D%7D Bearer t-2 berlin", `POST /api/berlin/cancel Bearer t-2  {"order":"7\"}"}`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("the server got (-want +got)\n", diff)
+	}
+
+	n := len(got)
+	for _, c := range []struct {
+		endpoint, body string
+		status         int
+		says           string
+	}{
+		{"orders", `{}`, 422, `"pointer":"/inputs/id","detail":"is required"`},
+		{"orders", `{"inputs": {"id": "1", "page": "one"}}`, 422, "/inputs/page"},
+		{"orders", `{"inputs": {"id": "1", "key": "mine"}}`, 422, "is no input of this endpoint"},
+		{"orders", `{"inputs": {"id": "1"}, "x": 1}`, 422, "/x"},
+		{"order", `{}`, 404, "there is no endpoint order"},
+	} {
+		if status, _, body := call("", c.endpoint, c.body); status != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s %s: HTTP %d %s", c.endpoint, c.body, status, body)
+		}
+	}
+	reader := g.client(t, "reader", grantway.CredentialUse{Credential: "shop", Via: "proxy", Methods: []string{"GET"}, Paths: []string{"/orders"}})
+	if status, _, body := call(reader, "cancel", `{"inputs": {"id": "1"}}`); status != 403 {
+		t.Errorf("a client that may only read cancels: HTTP %d %s", status, body)
+	}
+	if len(got) != n {
+		t.Errorf("the API got %v", got[n:])
+	}
+	if status, _, _ := call(reader, "orders", `{"inputs": {"id": "1"}}`); status != 202 {
+		t.Errorf("a client that may read orders: HTTP %d", status)
+	}
 }

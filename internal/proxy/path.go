@@ -15,6 +15,8 @@ type target struct {
 	rest       string // what follows the API's base URL, escaped; "" or begins with a slash
 	path       string // rest, decoded
 	query      string // without the question mark
+
+	whole *url.URL // of an endpoint that a connector names; nil when the caller says where to go
 }
 
 // parseTarget reads a request target (RFC 9112 section 3.2). It takes only what every server on
@@ -103,6 +105,9 @@ func ambiguous(path string) string {
 
 // url is the URL of t behind base, with the escapes that the caller chose.
 func (t *target) url(base *url.URL) *url.URL {
+	if t.whole != nil {
+		return t.whole
+	}
 	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + t.path, RawPath: base.EscapedPath() + t.rest, RawQuery: t.query}
 }
 

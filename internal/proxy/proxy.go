@@ -30,6 +30,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/connector"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/broker"
 	"github.com/grantway/grantway/internal/issuer"
@@ -213,6 +214,7 @@ type answer struct {
 // call is one request of a caller, on its way to the API.
 type call struct {
 	r       *http.Request // as it came
+	ours    bool          // r is a connector's, not a caller's
 	who     access.Caller
 	u       *broker.Upstream
 	lane    *lane
@@ -222,7 +224,7 @@ type call struct {
 // exchange gets the answer of the API. It follows redirects to other hosts that the connector allows,
 // where the caller cannot go.
 func (p *Proxy) exchange(r *http.Request, control *http.ResponseController, who access.Caller, u *broker.Upstream, t *target) (answer, error) {
-	c := &call{r: r, who: who, u: u, lane: p.lane(u.ID)}
+	c := &call{r: r, ours: t.whole != nil, who: who, u: u, lane: p.lane(u.ID)}
 	if err := c.lane.enter(r.Context(), u.Name, u.Limit); err != nil {
 		return answer{}, err
 	}
@@ -254,6 +256,14 @@ func (p *Proxy) exchange(r *http.Request, control *http.ResponseController, who 
 		a.Body.Close()
 		where = func(*url.URL) *url.URL { return next }
 	}
+}
+
+// header is what goes to the API of the header of the request.
+func (c *call) header() http.Header {
+	if c.ours {
+		return c.r.Header.Clone()
+	}
+	return outgoing(c.r.Header)
 }
 
 // elsewhere is where an answer redirects to, if that is on another host and may be followed with
@@ -298,7 +308,7 @@ func (p *Proxy) ask(ctx context.Context, c *call, where func(base *url.URL) *url
 		}
 		at := where(auth.Base)
 		out := c.r.WithContext(ctx)
-		out.URL, out.Host, out.RequestURI, out.Header = at, at.Host, "", outgoing(c.r.Header)
+		out.URL, out.Host, out.RequestURI, out.Header = at, at.Host, "", c.header()
 		out.Body, out.GetBody, out.TransferEncoding, out.Close = nil, nil, nil, false
 		if u.ReadsAnswers() {
 			out.Header["Accept-Encoding"] = []string{"identity"}
@@ -324,6 +334,9 @@ func (p *Proxy) ask(ctx context.Context, c *call, where func(base *url.URL) *url
 			return first, endedEarly(payload.failed())
 		case err != nil:
 			return first, err
+		}
+		if c.ours {
+			connector.Introduce(out)
 		}
 		if first.Response != nil {
 			io.CopyN(io.Discard, first.Body, 4<<10) // lets the connection be used again
