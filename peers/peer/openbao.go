@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,8 +16,8 @@ import (
 // Bao is a running OpenBao, in memory and unsealed, with a KV engine of version 2 at
 // "secret". It stops with the test that started it.
 type Bao struct {
-	URL   string // http, on loopback
-	Token string // root's
+	URL   string `json:"url"` // http, on loopback
+	Token string `json:"-"`   // root's
 
 	tb   testing.TB
 	stop func()
@@ -28,58 +28,29 @@ func OpenBao(tb testing.TB) *Bao {
 	tb.Helper()
 	binary := filepath.Join(root(tb), ".cache", "openbao")
 	need(tb, binary)
-	address := freeAddress(tb)
 	var log bytes.Buffer
-	cmd := exec.Command(binary, "server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token", "-dev-listen-address="+address)
-	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd := exec.Command(binary)
+	cmd.Stderr = &log
 	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
 		tb.Fatalf("peer: %v", err)
 	}
-	b := &Bao{URL: "http://" + address, Token: "root", tb: tb}
-	ended := make(chan struct{})
-	go func() { cmd.Wait(); close(ended) }()
-	b.stop = func() { stdin.Close(); <-ended }
+	b := &Bao{Token: "root", tb: tb, stop: sync.OnceFunc(func() { stdin.Close(); cmd.Wait() })}
 	tb.Cleanup(b.stop)
-	for deadline := time.Now().Add(time.Minute); ; {
-		select {
-		case <-ended:
-			tb.Fatalf("peer: openbao did not start\n%s", log.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-		if resp, err := http.Get(b.URL + "/v1/sys/health"); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return b
-			}
-		}
-		if time.Now().After(deadline) {
-			tb.Fatal("peer: openbao was not ready within a minute")
-		}
+	hung := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	defer hung.Stop()
+	if err := json.NewDecoder(stdout).Decode(b); err != nil {
+		b.stop()
+		tb.Fatalf("peer: openbao did not start: %v\n%s", err, log.String())
 	}
-}
-
-// freeAddress is a loopback address whose port and the next one, which OpenBao takes too, are free.
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	for range 20 {
-		one, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		port := one.Addr().(*net.TCPAddr).Port
-		two, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
-		one.Close()
-		if err == nil {
-			two.Close()
-			return one.Addr().String()
-		}
-	}
-	tb.Fatal("peer: no two free ports side by side")
-	return ""
+	return b
 }
 
 // Stop ends the server, and with it everything it knows.

@@ -1,0 +1,3 @@
+module github.com/caddyserver/certmagic
+
+go 1.24

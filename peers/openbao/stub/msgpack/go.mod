@@ -1,0 +1,3 @@
+module github.com/hashicorp/go-msgpack
+
+go 1.24

@@ -1,0 +1,13 @@
+// Package ocikms stands in for the wrapper that seals an OpenBao with a key in Oracle Cloud.
+// It would link its SDK, and the tests unseal with a key of their own.
+package ocikms
+
+import wrapping "github.com/openbao/go-kms-wrapping/v2"
+
+func NewWrapper() wrapping.Wrapper { panic("left out of this build") }
+
+const (
+	KmsConfigKeyId              = ""
+	KmsConfigCryptoEndpoint     = ""
+	KmsConfigManagementEndpoint = ""
+)
