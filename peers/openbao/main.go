@@ -6,7 +6,7 @@
 // The core, the HTTP API and the plugins are OpenBao's own, set up as "bao server -dev" does
 // it. They are not started by OpenBao's command line, because that links every plugin and
 // storage there is and takes minutes to compile; for the same reason the modules in stub
-// stand in for the clouds.
+// stand in for clouds and clusters.
 package main
 
 import (
