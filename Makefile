@@ -88,7 +88,7 @@ cc:
 	@echo "== building the fosite peer"
 	@go -C peers/fosite build -o ../../.cache/fosite .
 
-.cache/openbao: peers/openbao/main.go peers/openbao/go.mod peers/openbao/go.sum
+.cache/openbao: $(shell find peers/openbao -type f)
 	@echo "== building OpenBao (once, some minutes)"
 	@go -C peers/openbao build -o ../../.cache/openbao .
 

@@ -216,7 +216,7 @@ func (p *People) insertLink(ctx context.Context, tx *store.Tx, token string, per
 
 // findLink returns whom a link is for, nil for a set-up link.
 func (p *People) findLink(ctx context.Context, db interface {
-	queryer
+	store.Querier
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }, token string, setup bool) (*person, error) {
 	var id sql.NullString

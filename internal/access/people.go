@@ -251,7 +251,7 @@ func (p *People) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) 
 		return 0, fmt.Errorf("key for the hashes of links and sessions: %w", err)
 	}
 	values := []value{{hashKeyPlace, key, `UPDATE access_state SET value = $1 WHERE name = $2 AND value = $3`}}
-	err = each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
+	err = store.Each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
 		var id string
 		var sealed []byte
 		err := rows.Scan(&id, &sealed)
@@ -261,7 +261,7 @@ func (p *People) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) 
 	if err != nil {
 		return 0, fmt.Errorf("passwords: %w", err)
 	}
-	err = each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
+	err = store.Each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
 		var sealed []byte
 		err := rows.Scan(&sealed)
 		values = append(values, value{ssoSecretPlace, sealed, `UPDATE sso SET client_secret = $1 WHERE id = $2 AND client_secret = $3`})
@@ -288,23 +288,4 @@ func (p *People) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) 
 		n++
 	}
 	return n, nil
-}
-
-// queryer is *sql.DB, or *store.Tx.
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func each(ctx context.Context, db queryer, row func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -37,10 +37,10 @@ func (p *person) owner() bool {
 
 // readPeople reads, by email, at most limit of those with this id or email (in lower case),
 // or of all whose email comes after.
-func readPeople(ctx context.Context, db queryer, id, email, after string, limit int) ([]*person, error) {
+func readPeople(ctx context.Context, db store.Querier, id, email, after string, limit int) ([]*person, error) {
 	var all []*person
 	byID := map[string]*person{}
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := store.Each(ctx, db, func(rows *sql.Rows) error {
 		p := &person{}
 		var created, last int64
 		err := rows.Scan(&p.ID, &p.Email, &p.Name, &p.active, &p.password, &p.issuer, &p.subject, &created, &last)
@@ -69,7 +69,7 @@ func readPeople(ctx context.Context, db queryer, id, email, after string, limit 
 	if err != nil || len(all) == 0 {
 		return all, err
 	}
-	err = each(ctx, db, func(rows *sql.Rows) error {
+	err = store.Each(ctx, db, func(rows *sql.Rows) error {
 		var id string
 		var a grantway.Assignment
 		err := rows.Scan(&id, &a.Role, &a.Division)
@@ -84,7 +84,7 @@ func readPeople(ctx context.Context, db queryer, id, email, after string, limit 
 }
 
 // readPerson reads one person by id, or by email when id is ""; nil when there is none.
-func readPerson(ctx context.Context, db queryer, id, email string) (*person, error) {
+func readPerson(ctx context.Context, db store.Querier, id, email string) (*person, error) {
 	found, err := readPeople(ctx, db, id, emailKey(email), "", 1)
 	if err != nil {
 		return nil, fmt.Errorf("person %s: %w", cmp.Or(id, email), err)
@@ -377,7 +377,7 @@ func (p *People) change(ctx context.Context, who Caller, event *grantway.Event, 
 
 // Contents names the people who hold a role in a division; see Divisions.
 func (p *People) Contents(ctx context.Context, tx *store.Tx, division string) (names []string, err error) {
-	err = each(ctx, tx, func(rows *sql.Rows) error {
+	err = store.Each(ctx, tx, func(rows *sql.Rows) error {
 		var email string
 		err := rows.Scan(&email)
 		names = append(names, "person "+email)
@@ -453,9 +453,9 @@ func checkPerson(ctx context.Context, tx *store.Tx, one *grantway.Person) error 
 }
 
 // divisionNames are the divisions in which a role may be held, Everywhere among them.
-func divisionNames(ctx context.Context, db queryer) (map[string]bool, error) {
+func divisionNames(ctx context.Context, db store.Querier) (map[string]bool, error) {
 	divisions := map[string]bool{Everywhere: true}
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := store.Each(ctx, db, func(rows *sql.Rows) error {
 		var name string
 		err := rows.Scan(&name)
 		divisions[name] = true

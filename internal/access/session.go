@@ -159,7 +159,7 @@ func scanSession(rows *sql.Rows) (person string, one grantway.Session, err error
 
 func (p *People) readSession(ctx context.Context, hash string) (*session, error) {
 	s, id := &session{}, ""
-	err := each(ctx, p.Store.Read(), func(rows *sql.Rows) (err error) {
+	err := store.Each(ctx, p.Store.Read(), func(rows *sql.Rows) (err error) {
 		id, s.public, err = scanSession(rows)
 		return err
 	}, `SELECT `+sessionColumns+` FROM person_session WHERE hash = $1`, hash)
@@ -249,7 +249,7 @@ func (p *People) Sessions(ctx context.Context, who Caller, person string) ([]gra
 		return nil, err
 	}
 	all, now := []grantway.Session{}, time.Now()
-	err = each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
+	err = store.Each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
 		_, s, err := scanSession(rows)
 		all = append(all, s)
 		return err

@@ -103,7 +103,7 @@ func tooOften(until time.Time) error {
 // account reads what it takes to check a password, by one query whether there is somebody with
 // this email or not; nil when not.
 func (p *People) account(ctx context.Context, email string) (one *person, err error) {
-	err = each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
+	err = store.Each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
 		one = &person{}
 		return rows.Scan(&one.ID, &one.Email, &one.password)
 	}, `SELECT id, email, password FROM person WHERE email_key = $1`, email)

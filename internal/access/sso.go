@@ -28,8 +28,8 @@ type sso struct {
 }
 
 // readSSO returns nil when there is no single sign-on.
-func readSSO(ctx context.Context, db queryer) (found *sso, err error) {
-	err = each(ctx, db, func(rows *sql.Rows) error {
+func readSSO(ctx context.Context, db store.Querier) (found *sso, err error) {
+	err = store.Each(ctx, db, func(rows *sql.Rows) error {
 		found = &sso{}
 		var settings string
 		if err := rows.Scan(&settings, &found.sealed); err != nil {
@@ -171,7 +171,7 @@ func (p *People) SSOName(ctx context.Context) (name string, ok bool, err error) 
 }
 
 // check finds all that is wrong with s, and completes it from the settings before.
-func (s *sso) check(ctx context.Context, db queryer, old *sso) error {
+func (s *sso) check(ctx context.Context, db store.Querier, old *sso) error {
 	var fields []grantway.Field
 	wrong := func(pointer, detail string) {
 		if detail != "" {

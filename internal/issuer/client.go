@@ -361,7 +361,7 @@ func (i *Issuer) Clients(ctx context.Context, who access.Caller, cursor string, 
 
 // Contents names the clients that hold a role in a division; see access.Divisions.
 func (i *Issuer) Contents(ctx context.Context, tx *store.Tx, division string) (names []string, err error) {
-	err = each(ctx, tx, func(rows *sql.Rows) error {
+	err = store.Each(ctx, tx, func(rows *sql.Rows) error {
 		var name string
 		err := rows.Scan(&name)
 		names = append(names, "client "+name)
@@ -422,7 +422,7 @@ func (i *Issuer) checkClient(ctx context.Context, tx *store.Tx, who access.Calle
 		wrong("/roles", "are required: a client without a role may do nothing")
 	}
 	divisions := map[string]bool{access.Everywhere: true}
-	err := each(ctx, tx, func(rows *sql.Rows) error {
+	err := store.Each(ctx, tx, func(rows *sql.Rows) error {
 		var name string
 		err := rows.Scan(&name)
 		divisions[name] = true

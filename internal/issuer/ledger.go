@@ -186,7 +186,7 @@ func (l *ledger) writeRows(ctx context.Context, tx *store.Tx, rows []*waitingTok
 	for _, w := range rows {
 		args = append(args, w.hash, w.secret, w.scope, w.issuedAt, w.expiresAt)
 	}
-	return each(ctx, tx, func(row *sql.Rows) error {
+	return store.Each(ctx, tx, func(row *sql.Rows) error {
 		var hash string
 		err := row.Scan(&hash)
 		written[hash] = true

@@ -12,6 +12,7 @@ import (
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/store"
 )
 
 // topicClient is the topic of changes of clients; its keys are client ids.
@@ -137,7 +138,7 @@ func (i *Issuer) reload(ctx context.Context, id string) error {
 }
 
 // readClient reads the client with this id; gone if there is none.
-func readClient(ctx context.Context, db queryer, id string) (*client, error) {
+func readClient(ctx context.Context, db store.Querier, id string) (*client, error) {
 	if id == "" {
 		return gone, nil
 	}
@@ -151,22 +152,17 @@ func readClient(ctx context.Context, db queryer, id string) (*client, error) {
 	return found[0], nil
 }
 
-// queryer is *sql.DB, or *store.Tx.
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
 // readClients reads the client with this id, or all when it is "". The rows of client come first:
 // if a change falls between the queries, what was read has the old version, and is
 // replaced when the change is told of.
-func readClients(ctx context.Context, db queryer, id string) ([]*client, error) {
+func readClients(ctx context.Context, db store.Querier, id string) ([]*client, error) {
 	from, to := id, id
 	if id == "" {
 		to = "z" // after every id, in whatever collation
 	}
 	var all []*client
 	byID := make(map[string]*client)
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := store.Each(ctx, db, func(rows *sql.Rows) error {
 		c := &client{}
 		var seconds, created int64
 		if err := rows.Scan(&c.ID, &c.Name, &c.Description, &c.active, &c.grantType, &c.authMethod, &seconds, &c.version, &created); err != nil {
@@ -182,7 +178,7 @@ func readClients(ctx context.Context, db queryer, id string) ([]*client, error) 
 	if err != nil {
 		return nil, err
 	}
-	err = each(ctx, db, func(rows *sql.Rows) error {
+	err = store.Each(ctx, db, func(rows *sql.Rows) error {
 		var id string
 		var s clientSecret
 		if err := rows.Scan(&id, &s.id, &s.hash, &s.expiresAt); err != nil {
@@ -197,7 +193,7 @@ func readClients(ctx context.Context, db queryer, id string) ([]*client, error) 
 	if err != nil {
 		return nil, err
 	}
-	err = each(ctx, db, func(rows *sql.Rows) error {
+	err = store.Each(ctx, db, func(rows *sql.Rows) error {
 		var id string
 		var a grantway.Assignment
 		if err := rows.Scan(&id, &a.Role, &a.Division); err != nil {
@@ -219,20 +215,6 @@ func readClients(ctx context.Context, db queryer, id string) ([]*client, error) 
 		c.caller = access.Caller{ID: c.ID, Name: c.Name, Kind: access.Client, Roles: c.Roles, Uses: c.Credentials}
 	}
 	return all, nil
-}
-
-func each(ctx context.Context, db queryer, row func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // accepts says whether secret is one of c's and may be used by method, and which. It

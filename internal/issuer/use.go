@@ -115,8 +115,8 @@ func writeUses(ctx context.Context, tx *store.Tx, id string, uses []grantway.Cre
 }
 
 // readUses adds the lists of credentials to the clients with ids in a range.
-func readUses(ctx context.Context, db queryer, byID map[string]*client, from, to string) error {
-	return each(ctx, db, func(rows *sql.Rows) error {
+func readUses(ctx context.Context, db store.Querier, byID map[string]*client, from, to string) error {
+	return store.Each(ctx, db, func(rows *sql.Rows) error {
 		var id, methods, paths string
 		var u grantway.CredentialUse
 		if err := rows.Scan(&id, &u.Credential, &u.Via, &methods, &paths); err != nil {

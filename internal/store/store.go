@@ -175,5 +175,20 @@ type Querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
+// Each calls row for each row that a query finds, which it must scan and not keep. It ends with the first error.
+func Each(ctx context.Context, q Querier, row func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := row(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 // Read is for queries outside a transaction. On SQLite it refuses to write.
 func (s *Store) Read() *sql.DB { return s.read }
