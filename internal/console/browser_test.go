@@ -144,7 +144,8 @@ func startChromium() {
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("hide-scrollbars", true), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(time.Minute))
+		chromedp.Flag("hide-scrollbars", true),
+		chromedp.Flag("disable-backgrounding-occluded-windows", true), chromedp.Flag("disable-renderer-backgrounding", true), chromedp.Flag("disable-background-timer-throttling", true), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(time.Minute))
 	ctx, cancel := chromedp.NewContext(allocator)
 	chromium.ctx = ctx
 	chromium.stop = func() {
@@ -185,7 +186,9 @@ func newBrowser(t testing.TB, url string) *browser {
 	})
 	call(b, log.Enable, cdp.Empty{})
 	call(b, runtime.Enable, cdp.Empty{})
+	call(b, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // another test's tab may be in front
 	b.size(1440)
+	b.scheme("light") // and without smooth scrolling, in which a click misses what it was meant for
 	return b
 }
 

@@ -35,6 +35,7 @@ func (b *browser) save() {
 // TestBuilder makes a method of type OAuth 2 client credentials, as the Patchworks row says,
 // changes what people see of it, and makes instances of it, without scripts.
 func TestBuilder(t *testing.T) {
+	t.Parallel()
 	p := grantwaytest.NewProvider(t)
 	p.Register(grantwaytest.Client{ID: "store", Secret: awkward, Method: grantwaytest.AuthPost})
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
@@ -116,6 +117,7 @@ func application(t *testing.T, answer http.HandlerFunc) *httptest.Server {
 // TestTokenKey reads the token from another place, and says which there are when it is not
 // there (P-3), and sends JSON when the content type says so (P-4).
 func TestTokenKey(t *testing.T) {
+	t.Parallel()
 	var got string
 	login := application(t, func(w http.ResponseWriter, r *http.Request) {
 		body := make([]byte, 4096)
@@ -163,6 +165,7 @@ func TestTokenKey(t *testing.T) {
 // TestUse puts a variable of the connector into the token request and an endpoint (P-7), is
 // warned of one that is not there, and of a grant that is not client credentials (P-10).
 func TestUse(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	b := newBrowser(t, h.URL)
 	b.setUp(h)
@@ -235,6 +238,7 @@ func exported(b *browser, name string) string {
 // TestIntegrations is the OpenMethods row: an entry is searched for and selected, only what is
 // missing is asked for, and what was typed overrides the preset until it is cleared.
 func TestIntegrations(t *testing.T) {
+	t.Parallel()
 	p := grantwaytest.NewProvider(t)
 	p.Register(grantwaytest.Client{ID: "sales", Secret: awkward})
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
@@ -352,6 +356,7 @@ func (h *hub) ask(t *testing.T, method, path string) int {
 // TestAuthTypes is O-4: each type of authentication asks for fields of its own, and makes a correct
 // call of the API. It has the prefix Session, and the password grant of P-10 and its warning, too.
 func TestAuthTypes(t *testing.T) {
+	t.Parallel()
 	api := newShop(t)
 	h := startHub(t, grantwaytest.HubOptions{})
 	b := newBrowser(t, h.URL)
@@ -451,6 +456,7 @@ func TestAuthTypes(t *testing.T) {
 // once, beside the query that the address has; calls of the API have none of it but what they use
 // themselves. A value that both use is typed once, and changed once.
 func TestAddress(t *testing.T) {
+	t.Parallel()
 	api := newShop(t)
 	h := startHub(t, grantwaytest.HubOptions{})
 	b := newBrowser(t, h.URL)

@@ -33,6 +33,7 @@ func (b *browser) fillCredential(name, endpoint, secret string) {
 
 // TestFirstStart goes from the set-up link to the account, out, and in again, by the password.
 func TestFirstStart(t *testing.T) {
+	t.Parallel()
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
@@ -61,6 +62,7 @@ func TestFirstStart(t *testing.T) {
 // TestAddValidateEdit is the Cora row: the form with Validate against a server nobody here
 // wrote, added whether or not that worked, and edited without the secret.
 func TestAddValidateEdit(t *testing.T) {
+	t.Parallel()
 	op := peer.OIDCProvider(t)
 	client := op.Client(t, "awkward_basic")
 	roots := op.Transport().TLSClientConfig.RootCAs
@@ -165,6 +167,7 @@ func noSecret(t *testing.T, b *browser, secret string) {
 
 // TestWithoutScripts adds, validates, edits and deletes with JavaScript switched off.
 func TestWithoutScripts(t *testing.T) {
+	t.Parallel()
 	p := provider(t)
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
@@ -229,6 +232,7 @@ func TestWithoutScripts(t *testing.T) {
 
 // TestKeyboard adds a credential without a pointer.
 func TestKeyboard(t *testing.T) {
+	t.Parallel()
 	p := provider(t)
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
@@ -260,6 +264,7 @@ func TestKeyboard(t *testing.T) {
 
 // TestSessionEnds posts a form after its session has ended, and gets it back whole.
 func TestSessionEnds(t *testing.T) {
+	t.Parallel()
 	p := provider(t)
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
@@ -292,6 +297,7 @@ func TestSessionEnds(t *testing.T) {
 
 // TestRotation enters the next secret, promotes it, and retires another one.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	p := provider(t)
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
@@ -320,6 +326,7 @@ func TestRotation(t *testing.T) {
 
 // TestTimes are words in the page, exact in the reader's own zone on hover, and UTC without scripts.
 func TestTimes(t *testing.T) {
+	t.Parallel()
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})

@@ -27,6 +27,7 @@ import (
 // TestTokenRequest enters secrets that have broken other products in the form, in each way to
 // send them, and looks at what arrives at the provider (C-2, C-3).
 func TestTokenRequest(t *testing.T) {
+	t.Parallel()
 	p := grantwaytest.NewProvider(t)
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
@@ -77,6 +78,7 @@ func TestTokenRequest(t *testing.T) {
 // TestDetail is a credential with a day behind it: what the plot, the timeline, the list of users
 // and the token request say of it.
 func TestDetail(t *testing.T) {
+	t.Parallel()
 	p := provider(t)
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		v := owner(t, h)
@@ -202,6 +204,7 @@ func TestDetail(t *testing.T) {
 // TestSnippets runs the programs that a credential's page shows, as they stand there but for the
 // address of the API that they call.
 func TestSnippets(t *testing.T) {
+	t.Parallel()
 	p := provider(t)
 	h := startHub(t, grantwaytest.HubOptions{})
 	v := owner(t, h)
@@ -284,6 +287,7 @@ func TestSnippets(t *testing.T) {
 // TestFormsComeBack posts the forms of an administrator after the session has ended, and gets
 // each back as it was.
 func TestFormsComeBack(t *testing.T) {
+	t.Parallel()
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)

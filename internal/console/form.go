@@ -64,6 +64,9 @@ func refused(p form, err error) (a answer, ok bool) {
 // tried shows a form with a report beside it. With err it was not tried: what is wrong is in the
 // report and beside the fields.
 func tried(r *request, p form, report grantway.Report, err error, part string) (answer, error) {
+	if e := asError(err); e != nil && e.Code == grantway.Forbidden {
+		return answer{}, err
+	}
 	if _, ok := refused(p, err); ok {
 		var wrong []string
 		for _, w := range p.sentForm().Wrong {

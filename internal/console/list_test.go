@@ -87,6 +87,7 @@ const many = 1_000
 
 // TestManyCredentials searches, filters, sorts and pages through them.
 func TestManyCredentials(t *testing.T) {
+	t.Parallel()
 	eachList(t, many, func(t *testing.T, v *visitor) {
 		last, all := fmt.Sprintf("app-%05d", many-1), strings.TrimLeft(fmt.Sprintf("%d,%03d", many/1000, many%1000), "0,")
 		for query, want := range map[string]struct {
@@ -152,6 +153,7 @@ func BenchmarkList(b *testing.B) {
 // TestListQueries counts on the wire what PostgreSQL is asked for one list page: a handful of
 // queries, no more for a full page of fifty rows than for one row.
 func TestListQueries(t *testing.T) {
+	t.Parallel()
 	address := storetest.Postgres(t)
 	counter := countQueries(t, address)
 	h := startHub(t, grantwaytest.HubOptions{Database: counter.url})

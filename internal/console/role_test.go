@@ -131,6 +131,7 @@ var rules = map[string]struct {
 // TestEveryRouteAndRole tries every route as every role, as an administrator of another
 // division, and as nobody.
 func TestEveryRouteAndRole(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	boss := owner(t, h)
 	for _, d := range []string{"finance", "empty"} {
@@ -271,6 +272,7 @@ func text(page string) string {
 // TestGrants tries to give each role, in each division, in every way there is, as everybody
 // who may change people. Nobody gives what he does not hold, nor takes over who holds more.
 func TestGrants(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	boss := owner(t, h)
 	if _, err := h.CreateDivision(t.Context(), grantway.Division{Name: "finance"}); err != nil {
@@ -367,6 +369,7 @@ func TestGrants(t *testing.T) {
 
 // TestGrantsOfOwner wants the owner to give every role, and the last owner to stay.
 func TestGrantsOfOwner(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	boss := owner(t, h)
 	for _, role := range access.Roles() {

@@ -20,6 +20,7 @@ import (
 // page may have an accessibility violation, or make the browser complain. With
 // GRANTWAY_SCREENSHOTS it leaves pictures in that directory (`make screenshots`).
 func TestScreenshots(t *testing.T) {
+	t.Parallel()
 	provider := grantwaytest.NewProvider(t)
 	provider.Register(mailClient)
 	provider.Register(shopClient)

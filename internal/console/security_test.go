@@ -123,6 +123,7 @@ func (v *visitor) again(email, role string) *visitor {
 
 // TestHeaders wants on every page what keeps it from being framed, cached or scripted.
 func TestHeaders(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	v := owner(t, h)
 	for _, path := range []string{"/credentials", "/nowhere", "/sign-in", "/audit", "/people"} {
@@ -147,6 +148,7 @@ func TestHeaders(t *testing.T) {
 
 // TestCrossSite posts as another site would make a browser do.
 func TestCrossSite(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	v := owner(t, h)
 	for name, header := range map[string][]string{
@@ -168,6 +170,7 @@ func TestCrossSite(t *testing.T) {
 
 // TestSessionFixation signs in with a session cookie that somebody else chose.
 func TestSessionFixation(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	owner(t, h)
 	v := newVisitor(t, h.URL)
@@ -205,6 +208,7 @@ func TestSessionFixation(t *testing.T) {
 
 // TestOpenRedirect signs in with places to go that are not ours.
 func TestOpenRedirect(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	owner(t, h)
 	for _, to := range []string{"https://evil.example/", "//evil.example", `/\evil.example`, `\\evil.example`, "/\t/evil.example", "javascript:alert(1)", "http:evil.example", "///evil.example", "/credentials\r\nX: y", "%2f%2fevil.example"} {
@@ -271,6 +275,7 @@ func TestSignInTakesAsLong(t *testing.T) {
 
 // TestStoredScript puts a script into every field there is, and looks for it on every page.
 func TestStoredScript(t *testing.T) {
+	t.Parallel()
 	const script = `"><script>alert(1)</script><img src=x onerror=alert(1)>'{{7*7}}`
 	p := grantwaytest.NewProvider(t)
 	h := startHub(t, grantwaytest.HubOptions{})
@@ -337,6 +342,7 @@ func TestStoredScript(t *testing.T) {
 // TestUnbuilt is a console without built assets: it says so in the log, on every page (all have
 // the same layout), and goes on working.
 func TestUnbuilt(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	c, err := console.Unbuilt(console.Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Origin: func(*http.Request) (netip.Addr, bool) { return netip.Addr{}, false }})
 	if err != nil {
@@ -359,6 +365,7 @@ func TestUnbuilt(t *testing.T) {
 
 // TestSessions lists where somebody is signed in, and ends one of these sessions from another.
 func TestSessions(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	here := owner(t, h)
 	there := newVisitor(t, h.URL)
@@ -400,6 +407,7 @@ func TestSessions(t *testing.T) {
 
 // TestLinks follows every link that there is, and wants a page at its end.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	p := grantwaytest.NewProvider(t)
 	eachHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()}, func(t *testing.T, h *hub) {
 		v := owner(t, h)
@@ -431,6 +439,7 @@ func TestLinks(t *testing.T) {
 
 // TestExports wants every event in both formats, and no formula in the spreadsheet.
 func TestExports(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, grantwaytest.HubOptions{})
 	v := owner(t, h)
 	for i := range 3 {

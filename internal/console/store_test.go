@@ -22,6 +22,7 @@ import (
 // TestSecretStore adds a real OpenBao in the form, tests it before it is saved, has a credential
 // use it, sees why it cannot be deleted, rotates the value, and deletes it in the end.
 func TestSecretStore(t *testing.T) {
+	t.Parallel()
 	bao := peer.OpenBao(t)
 	p := provider(t)
 	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
@@ -106,6 +107,7 @@ func TestSecretStore(t *testing.T) {
 // TestSecretStoreKinds adds a store of every kind without scripts: the form is made of the
 // kind's inputs, secrets are masked, and what is rejected is told at its field.
 func TestSecretStoreKinds(t *testing.T) {
+	t.Parallel()
 	eachHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
@@ -184,6 +186,7 @@ func saidIn(fill []string, name string) string { return fill[slices.Index(fill, 
 // TestSingleSignOnPage sets single sign-on up in the form, with a real provider, and signs in by
 // it as somebody whom nobody has invited.
 func TestSingleSignOnPage(t *testing.T) {
+	t.Parallel()
 	eachRoots(t, func(t *testing.T, o grantwaytest.HubOptions) {
 		h := startHub(t, o)
 		op := peer.OpenIDProvider(t, h.URL+access.SSOPath, peer.Accounts{
@@ -275,6 +278,7 @@ func (b *browser) goTo(selector, there string) {
 
 // TestSecretFiles is the file store as the page shows it, with a key that comes later (C-6).
 func TestSecretFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := provider(t)
 	eachHub(t, grantwaytest.HubOptions{SecretFiles: dir}, func(t *testing.T, h *hub) {
