@@ -111,5 +111,5 @@ internal/console/static/icons.svg: internal/console/assets/node_modules/.package
 	@touch $@
 
 # The browser that the tests of the console drive.
-.cache/chromium:
+.cache/chromium: scripts/chromium
 	@mkdir -p .cache; path=$$(scripts/chromium) && ln -sfn "$$path" .cache/chromium

@@ -123,7 +123,7 @@ func TestMain(m *testing.M) {
 
 func startChromium() {
 	path := ""
-	for _, name := range []string{filepath.Join("..", "..", ".cache", "chromium"), "chromium", "chromium-browser", "google-chrome"} {
+	for _, name := range []string{filepath.Join("..", "..", ".cache", "chromium"), "chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
 		if found, err := exec.LookPath(name); err == nil {
 			path = found
 			break
