@@ -515,3 +515,38 @@ func TestAddress(t *testing.T) {
 		t.Errorf("after the change the endpoint gets %s", got)
 	}
 }
+
+// TestWithoutTheGrant is O-8 and O-9: a provider whose application may not use the grant, and what the audit
+// trail says of what was done about it.
+func TestWithoutTheGrant(t *testing.T) {
+	t.Parallel()
+	p := provider(t)
+	p.Token.Always(grantwaytest.OAuthError(400, "unauthorized_client", "no"))
+	h := startHub(t, grantwaytest.HubOptions{})
+	b := newBrowser(t, h.URL)
+	b.setUp(h)
+	b.open("/integrations/spotify")
+	b.click("details.advanced > summary")
+	b.fill("name", "music", "in.client_id", "sales", "in.client_secret", awkward, "in.token_endpoint", p.Token.URL)
+	b.submit("#save")
+	b.has("music is added.")
+	b.click(".page-actions .btn-primary")
+	b.wait(".report-head.bad")
+	b.has("Enable Client Credentials on the provider's application")
+	one, err := h.Credential(t.Context(), "music")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.open("/credentials/" + one.ID + "/edit")
+	b.fill("description", "Plays in the lobby")
+	b.submit("#save")
+	b.open("/credentials/" + one.ID + "/delete")
+	b.fill("confirm", "music")
+	b.submit(".btn-danger")
+	b.open("/audit?object=credential/music")
+	for _, action := range []string{"credential.create", "credential.validate", "credential.update", "credential.delete"} {
+		b.has(action)
+	}
+	b.has("Ada Lovelace")
+	noSecret(t, b, awkward)
+}
