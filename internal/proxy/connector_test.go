@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -436,5 +437,52 @@ endpoints:
 	}
 	if status, _, _ := call(reader, "orders", `{"inputs": {"id": "1"}}`); status != 202 {
 		t.Errorf("a client that may read orders: HTTP %d", status)
+	}
+}
+
+// TestInstances is P-8: many callers use two instances of one connector at once, and each call has the token of
+// its own; a rate limit of one does not slow the other.
+func TestInstances(t *testing.T) {
+	g := start(t, false, nil)
+	names := []string{"berlin", "paris"}
+	for _, name := range names {
+		g.provider.Register(grantwaytest.Client{ID: name, Secret: "of " + name, Method: grantwaytest.AuthPost})
+	}
+	definition := `{name: shop, title: Shop, extends: oauth2, oauth2: {auth: client_secret_post}, apply: {base_url: ` + g.provider.API.URL + `}}`
+	if _, err := g.CreateConnector(t.Context(), []byte(definition)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if _, err := g.CreateCredential(t.Context(), grantway.Credential{Name: name, Connector: "shop", Inputs: grantway.Inputs{
+			"client_id": grantway.Text(name), "client_secret": grantway.Text("of " + name), "token_endpoint": grantway.Text(g.provider.Token.URL)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.limit(t, "paris", grantway.RateLimit{Requests: 1, Per: 3600})
+	call := func(name string) (int, string) {
+		resp := g.send(t, g.request(t, "GET", "/proxy/"+name+"/who", nil))
+		return resp.StatusCode, text(t, resp)
+	}
+	if status, body := call("paris"); status != 200 || !strings.Contains(body, `"client_id":"paris"`) { // the one that it may have
+		t.Fatalf("HTTP %d %s", status, body)
+	}
+	var calls sync.WaitGroup
+	for i := range 200 {
+		calls.Go(func() {
+			if i%2 == 1 {
+				c, err := g.Token(t.Context(), grantway.Ref{Credential: "paris"})
+				if err != nil || c.AccessToken == "" {
+					t.Error(err)
+				}
+				return
+			}
+			if status, body := call("berlin"); status != 200 || !strings.Contains(body, `"client_id":"berlin"`) {
+				t.Errorf("HTTP %d %s", status, body)
+			}
+		})
+	}
+	calls.Wait()
+	if n := g.provider.Token.Count(); n != 2 {
+		t.Errorf("%d token requests for two instances", n)
 	}
 }
