@@ -71,21 +71,24 @@ type Row struct {
 	Updated time.Time
 }
 
+// validUntil is when the last valid token of c expires; NULL when there is none. With the comparison in WHERE,
+// PostgreSQL may look through the tokens of all credentials in the order of their expiry, for each credential.
+const validUntil = `SELECT MAX(CASE WHEN t.expires_at > $1 THEN t.expires_at END) FROM token t WHERE t.credential_id = c.id`
+
 // found selects the credentials of a Query with their health: only what sorts them, because
 // all of them are sorted and few are shown. The numbers of its parameters
 // are shared by the queries that begin with it.
 const found = `
 	WITH found AS (
 		SELECT c.id, c.name_key, c.division, c.token_host, c.secret_expires_at, c.updated_at,
-		       COALESCE(h.last_success, 0) AS last_success, t.expires_at AS token_until,
+		       COALESCE(h.last_success, 0) AS last_success, (` + validUntil + `) AS token_until,
 		       CASE WHEN h.version IS NULL OR h.version <> c.version THEN 'not_validated'
-		            WHEN h.failing AND COALESCE(t.expires_at, 0) > $1 THEN 'degraded'
+		            WHEN h.failing AND (` + validUntil + `) IS NOT NULL THEN 'degraded'
 		            WHEN h.failing THEN 'failing'
 		            WHEN h.last_success > 0 THEN 'healthy'
 		            ELSE 'not_validated' END AS health
 		FROM credential c
 		LEFT JOIN credential_health h ON h.credential_id = c.id
-		LEFT JOIN (SELECT credential_id, MAX(expires_at) AS expires_at FROM token WHERE expires_at > $1 GROUP BY credential_id) t ON t.credential_id = c.id
 		WHERE ($2 OR REPLACE($3, ',' || c.division || ',', '') <> $3)
 		  AND ($4 = '' OR c.words LIKE $4 ESCAPE '!')
 		  AND ($5 = '' OR c.division = $5)
