@@ -25,7 +25,7 @@ func (p *Proxy) ServeEndpoint(w http.ResponseWriter, r *http.Request, who access
 	if err != nil {
 		return err
 	}
-	t := target{credential: credential, whole: out.URL}
+	t := target{credential: credential, whole: out.URL, auth: &auth}
 	rest, within := strings.CutPrefix(out.URL.EscapedPath(), auth.Base.EscapedPath())
 	if within = within && out.URL.Host == auth.Base.Host; within {
 		var refused string

@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/grantway/grantway/internal/broker"
 )
 
 // prefix begins the path of every request for the proxy.
@@ -16,7 +18,9 @@ type target struct {
 	path       string // rest, decoded
 	query      string // without the question mark
 
-	whole *url.URL // of an endpoint that a connector names; nil when the caller says where to go
+	// Of an endpoint that a connector names; nil when the caller says where to go:
+	whole *url.URL
+	auth  *broker.Authorization // which the URL was made with; the first try has it too
 }
 
 // parseTarget reads a request target (RFC 9112 section 3.2). It takes only what every server on

@@ -213,8 +213,9 @@ type answer struct {
 
 // call is one request of a caller, on its way to the API.
 type call struct {
-	r       *http.Request // as it came
-	ours    bool          // r is a connector's, not a caller's
+	r       *http.Request         // as it came
+	ours    bool                  // r is a connector's, not a caller's
+	auth    *broker.Authorization // for the first try; nil is still to be got
 	who     access.Caller
 	u       *broker.Upstream
 	lane    *lane
@@ -224,7 +225,7 @@ type call struct {
 // exchange gets the answer of the API. It follows redirects to other hosts that the connector allows,
 // where the caller cannot go.
 func (p *Proxy) exchange(r *http.Request, control *http.ResponseController, who access.Caller, u *broker.Upstream, t *target) (answer, error) {
-	c := &call{r: r, ours: t.whole != nil, who: who, u: u, lane: p.lane(u.ID)}
+	c := &call{r: r, ours: t.whole != nil, auth: t.auth, who: who, u: u, lane: p.lane(u.ID)}
 	if err := c.lane.enter(r.Context(), u.Name, u.Limit); err != nil {
 		return answer{}, err
 	}
@@ -256,6 +257,15 @@ func (p *Proxy) exchange(r *http.Request, control *http.ResponseController, who 
 		a.Body.Close()
 		where = func(*url.URL) *url.URL { return next }
 	}
+}
+
+// authorize gets an authorization, each of which counts as one use of the credential.
+func (c *call) authorize(ctx context.Context) (broker.Authorization, error) {
+	if a := c.auth; a != nil {
+		c.auth = nil
+		return *a, nil
+	}
+	return c.u.Authorize(ctx, c.who)
 }
 
 // header is what goes to the API of the header of the request.
@@ -299,7 +309,7 @@ func (p *Proxy) ask(ctx context.Context, c *call, where func(base *url.URL) *url
 	u, lane, payload := c.u, c.lane, c.payload
 	var first answer
 	for {
-		auth, err := u.Authorize(ctx, c.who)
+		auth, err := c.authorize(ctx)
 		switch {
 		case err != nil && first.Response != nil:
 			return first, nil // it tells more
