@@ -48,17 +48,24 @@ type roleRow struct{ Role, Division string }
 
 func (c *Console) newPersonPage(r *request, title string) (*personPage, error) {
 	p := &personPage{Frame: frame("person", title, administration, crumb{"Access", ""}, crumb{"People", "/people"}), MayWrite: r.who.Anywhere().Has(access.WritePerson)}
+	var err error
+	p.Divisions, p.Names, err = c.grantable(r)
+	return p, err
+}
+
+// grantable lists the divisions in which roles are held, and the roles that the person may give in one of them.
+func (c *Console) grantable(r *request) (divisions, roles []string, err error) {
 	all, err := c.Divisions.List(r.Context(), r.who)
-	p.Divisions = []string{access.Everywhere}
+	divisions = []string{access.Everywhere}
 	for _, d := range all {
-		p.Divisions = append(p.Divisions, d.Name)
+		divisions = append(divisions, d.Name)
 	}
 	for _, name := range access.Roles() {
-		if slices.ContainsFunc(p.Divisions, func(d string) bool { return r.who.MayGrant(grantway.Assignment{Role: name, Division: d}) == nil }) {
-			p.Names = append(p.Names, name)
+		if slices.ContainsFunc(divisions, func(d string) bool { return r.who.MayGrant(grantway.Assignment{Role: name, Division: d}) == nil }) {
+			roles = append(roles, name)
 		}
 	}
-	return p, err
+	return divisions, roles, err
 }
 
 // rows are the roles of a person, and one row to fill in.

@@ -37,16 +37,7 @@ func (c *Console) newSSOPage(r *request) (*ssoPage, error) {
 	if p.Settings.Scopes == "" {
 		p.Settings.Scopes = "openid email profile"
 	}
-	all, err := c.Divisions.List(r.Context(), r.who)
-	p.Divisions = []string{access.Everywhere}
-	for _, d := range all {
-		p.Divisions = append(p.Divisions, d.Name)
-	}
-	for _, name := range access.Roles() {
-		if slices.ContainsFunc(p.Divisions, func(d string) bool { return r.who.MayGrant(grantway.Assignment{Role: name, Division: d}) == nil }) {
-			p.Roles = append(p.Roles, name)
-		}
-	}
+	p.Divisions, p.Roles, err = c.grantable(r)
 	return p, err
 }
 
