@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -222,44 +221,24 @@ version, and credentials stay with the one they have until "credential edit --co
 	return cmd
 }
 
-// editConnector is editText for a definition.
+// editConnector is inEditor for a definition.
 func (c *cli) editConnector(ctx context.Context, hub *grantway.Client, one grantway.Connector, newVersion bool) error {
 	if !terminal(c.in) {
 		return usagef("edit needs -f FILE, or a terminal for an editor")
 	}
 	ctx = context.WithoutCancel(ctx)
-	file, err := os.CreateTemp("", "grantway-*.yaml")
-	if err != nil {
-		return fmt.Errorf("file for the editor: %w", err)
+	var saved grantway.Connector
+	changed, err := c.inEditor(ctx, []byte(one.YAML), func(text []byte) (err error) {
+		saved, err = hub.UpdateConnector(ctx, one.Name, text, one.Revision, newVersion)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case !changed:
+		return c.savedConnector(one, "unchanged")
 	}
-	defer os.Remove(file.Name())
-	if _, err := file.WriteString(one.YAML); err != nil {
-		return errors.Join(fmt.Errorf("file for the editor: %w", err), file.Close())
-	}
-	if err := file.Close(); err != nil {
-		return fmt.Errorf("file for the editor: %w", err)
-	}
-	for {
-		if err := c.openEditor(ctx, file.Name()); err != nil {
-			return err
-		}
-		after, err := os.ReadFile(file.Name())
-		if err != nil {
-			return fmt.Errorf("file of the editor: %w", err)
-		}
-		if bytes.Equal([]byte(one.YAML), after) {
-			return c.savedConnector(one, "unchanged")
-		}
-		saved, err := hub.UpdateConnector(ctx, one.Name, after, one.Revision, newVersion)
-		if err == nil {
-			return c.savedConnector(saved, "changed")
-		}
-		c.exit(err) // which prints it
-		answer, err := c.typed("Edit again? [Y/n] ", true)
-		if err != nil || strings.HasPrefix(strings.ToLower(answer), "n") {
-			return errors.New("nothing was changed")
-		}
-	}
+	return c.savedConnector(saved, "changed")
 }
 
 func (c *cli) connectorCopy() *cobra.Command {

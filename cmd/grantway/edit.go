@@ -16,44 +16,58 @@ const editHelp = `# Change what you like, save, and leave the editor. Secrets th
 # To set one: client_secret: {store: env, key: NAME}; to remove one: client_secret: null
 `
 
-// editText lets the person edit one as YAML, until it is saved, left as it was, or given up.
-// An interrupt is the editor's meanwhile.
+// editText is inEditor for a credential.
 func (c *cli) editText(ctx context.Context, hub *grantway.Client, one grantway.Credential, validate bool) error {
 	if !terminal(c.in) {
 		return usagef("edit needs flags that say what to change, or a terminal for an editor")
 	}
 	ctx = context.WithoutCancel(ctx)
+	var saved grantway.Credential
+	changed, err := c.inEditor(ctx, appendCredential([]byte(editHelp), one), func(text []byte) (err error) {
+		saved, err = saveText(ctx, hub, one, text)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case !changed:
+		return c.print(one, func(p *page) { p.row("credential " + one.Name + " unchanged") })
+	}
+	return c.saved(ctx, hub, saved, "changed", validate)
+}
+
+// inEditor lets the person edit text, until save takes it, it is left as it was (changed is false then), or
+// given up. ctx should be one that cannot be canceled: an interrupt is the editor's meanwhile.
+func (c *cli) inEditor(ctx context.Context, text []byte, save func(text []byte) error) (changed bool, err error) {
 	file, err := os.CreateTemp("", "grantway-*.yaml") // mode 0600: a secret may be typed into it
 	if err != nil {
-		return fmt.Errorf("file for the editor: %w", err)
+		return false, fmt.Errorf("file for the editor: %w", err)
 	}
 	defer os.Remove(file.Name())
-	before := appendCredential([]byte(editHelp), one)
-	if _, err := file.Write(before); err != nil {
-		return errors.Join(fmt.Errorf("file for the editor: %w", err), file.Close())
+	if _, err := file.Write(text); err != nil {
+		return false, errors.Join(fmt.Errorf("file for the editor: %w", err), file.Close())
 	}
 	if err := file.Close(); err != nil {
-		return fmt.Errorf("file for the editor: %w", err)
+		return false, fmt.Errorf("file for the editor: %w", err)
 	}
 	for {
 		if err := c.openEditor(ctx, file.Name()); err != nil {
-			return err
+			return false, err
 		}
 		after, err := os.ReadFile(file.Name())
 		if err != nil {
-			return fmt.Errorf("file of the editor: %w", err)
+			return false, fmt.Errorf("file of the editor: %w", err)
 		}
-		if bytes.Equal(before, after) {
-			return c.print(one, func(p *page) { p.row("credential " + one.Name + " unchanged") })
+		if bytes.Equal(text, after) {
+			return false, nil
 		}
-		saved, err := saveText(ctx, hub, one, after)
-		if err == nil {
-			return c.saved(ctx, hub, saved, "changed", validate)
+		if err = save(after); err == nil {
+			return true, nil
 		}
 		c.exit(err) // which prints it
 		answer, err := c.typed("Edit again? [Y/n] ", true)
 		if err != nil || strings.HasPrefix(strings.ToLower(answer), "n") {
-			return errors.New("nothing was changed")
+			return false, errors.New("nothing was changed")
 		}
 	}
 }
