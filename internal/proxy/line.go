@@ -142,7 +142,11 @@ func (ls *lines) dial(ctx context.Context, u *url.URL, origin string) (*line, er
 // put keeps a connection for the next request.
 func (ls *lines) put(l *line) {
 	l.used = true
-	l.expire = time.AfterFunc(ls.transport.IdleConnTimeout, func() { ls.expire(l) })
+	if l.expire == nil {
+		l.expire = time.AfterFunc(ls.transport.IdleConnTimeout, func() { ls.expire(l) })
+	} else {
+		l.expire.Reset(ls.transport.IdleConnTimeout)
+	}
 	ls.mu.Lock()
 	keep := !ls.closed && len(ls.idle[l.origin]) < ls.transport.MaxIdleConnsPerHost
 	if keep {
