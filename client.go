@@ -342,15 +342,20 @@ func call[T any](ctx context.Context, c *Client, method, path string, header htt
 		if err != nil {
 			return out, fmt.Errorf("sign in to %s: %w", c.url, err)
 		}
-		status, answer, err := c.send(ctx, method, path, header, payload, token)
+		resp, err := c.send(ctx, method, path, header, payload, token)
+		if err != nil {
+			return out, fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		resp.Body.Close()
 		if err != nil {
 			return out, fmt.Errorf("%s %s: %w", method, path, err)
 		}
 		switch {
-		case status == http.StatusUnauthorized && try == 0:
+		case resp.StatusCode == http.StatusUnauthorized && try == 0:
 			c.hub.Drop("", token.Fingerprint())
-		case status >= 300:
-			return out, decodeProblem(status, answer)
+		case resp.StatusCode >= 300:
+			return out, decodeProblem(resp.StatusCode, answer)
 		case len(answer) == 0:
 			return out, nil
 		default:
@@ -362,10 +367,10 @@ func call[T any](ctx context.Context, c *Client, method, path string, header htt
 	}
 }
 
-func (c *Client) send(ctx context.Context, method, path string, header http.Header, payload []byte, token *grant.Token) (int, []byte, error) {
+func (c *Client) send(ctx context.Context, method, path string, header http.Header, payload []byte, token *grant.Token) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(payload))
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	for k, v := range header {
 		req.Header[k] = v
@@ -378,13 +383,7 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 	if method == http.MethodPatch {
 		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return resp.StatusCode, answer, err
+	return c.http.Do(req)
 }
 
 // Problem is the body of an error answer (RFC 9457).
@@ -403,5 +402,9 @@ func decodeProblem(status int, body []byte) error {
 	if json.Unmarshal(body, &p) != nil || p.Code == "" {
 		return Errorf(Internal, "the hub answered HTTP %d", status)
 	}
+	return p.err()
+}
+
+func (p Problem) err() *Error {
 	return &Error{Code: p.Code, Message: p.Detail, Fields: p.Errors, RetryAt: p.RetryAt}
 }

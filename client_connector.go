@@ -1,8 +1,13 @@
 package grantway
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"iter"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -80,6 +85,58 @@ func (c *Client) TryConnector(ctx context.Context, draft ConnectorDraft) (Connec
 // CredentialsOf iterates over the credentials of one connector that the caller may see, by name.
 func (c *Client) CredentialsOf(ctx context.Context, connector string) iter.Seq2[Credential, error] {
 	return all[Credential](ctx, c, "/v1/credentials", url.Values{"connector": {connector}})
+}
+
+// CallEndpoint calls an endpoint that the connector of a credential names, with values for the
+// endpoint's own inputs. The answer is the API's, whatever its status; its body must be closed.
+// Errors are those of the hub, which then made no call or got no answer.
+func (c *Client) CallEndpoint(ctx context.Context, credential, endpoint string, inputs map[string]string) (*http.Response, error) {
+	path := credentialPath(credential, "/endpoints/"+url.PathEscape(endpoint))
+	payload, err := json.Marshal(EndpointCall{Inputs: inputs})
+	if err != nil {
+		return nil, fmt.Errorf("POST %s: %w", path, err)
+	}
+	for try := 0; ; try++ {
+		token, err := c.hub.Token(ctx, "", 0)
+		if err != nil {
+			return nil, fmt.Errorf("sign in to %s: %w", c.url, err)
+		}
+		resp, err := c.send(ctx, http.MethodPost, path, nil, payload, token)
+		if err != nil {
+			return nil, fmt.Errorf("POST %s: %w", path, err)
+		}
+		problem, err := hubProblem(resp)
+		if err != nil {
+			return nil, fmt.Errorf("POST %s: %w", path, err)
+		}
+		if problem == nil {
+			return resp, nil
+		}
+		if problem.Code != Unauthenticated || try > 0 {
+			return nil, problem
+		}
+		c.hub.Drop("", token.Fingerprint())
+	}
+}
+
+// hubProblem is what the hub says in resp, the body of which is read then. It is nil, and the body as it was, when
+// resp is the answer of an API.
+func hubProblem(resp *http.Response) (*Error, error) {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if resp.StatusCode < 400 || kind != "application/problem+json" {
+		return nil, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	resp.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	var p Problem
+	if json.Unmarshal(body, &p) != nil || p.Code == "" || p.Status != resp.StatusCode { // somebody else's
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		return nil, nil
+	}
+	return p.err(), nil
 }
 
 func connectorPath(name, rest string) string { return "/v1/connectors/" + url.PathEscape(name) + rest }

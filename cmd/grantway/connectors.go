@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -114,6 +116,12 @@ func connectorFacts(p *page, one grantway.Connector) {
 	p.row("Inputs")
 	for _, in := range def.Inputs {
 		p.row("  "+in.Key, in.Title, string(in.Type), inputState(in))
+	}
+	if len(def.Source.Endpoints) > 0 {
+		p.row("Endpoints")
+	}
+	for _, e := range def.Source.Endpoints {
+		p.row("  "+e.Name, e.Title, cmp.Or(e.Method, http.MethodGet), e.Path)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/grantway/grantway"
 )
@@ -19,9 +20,9 @@ import (
 // curlFlags are those of curl that make sense here, with curl's letters.
 type curlFlags struct {
 	refFlags
-	method, body, output string
-	headers              []string
-	include, fail        bool
+	answerFlags
+	method, body string
+	headers      []string
 }
 
 func (c *cli) curlCommand() *cobra.Command {
@@ -44,10 +45,22 @@ sent once more with a new token. Redirects are not followed.`,
 			if err != nil {
 				return err
 			}
-			return c.curl(&http.Client{
+			api := &http.Client{
 				Transport:     hub.Transport(ref),
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			}, req, f)
+			}
+			resp, err := api.Do(req)
+			var refused *grantway.Error
+			if errors.As(err, &refused) { // the hub gave no token: no request was made to the API
+				return refused
+			}
+			if err != nil {
+				return err
+			}
+			if to := resp.Header.Get("Location"); to != "" && resp.StatusCode/100 == 3 {
+				c.note("grantway: HTTP %d to %s is not followed: the token is for %s", resp.StatusCode, to, req.URL.Host)
+			}
+			return c.answer(resp, f.answerFlags)
 		}),
 		ValidArgsFunction: c.credentialNames(1),
 	}
@@ -55,10 +68,8 @@ sent once more with a new token. Redirects are not followed.`,
 	flags.StringVarP(&f.method, "request", "X", "", "method (default GET, with -d POST)")
 	flags.StringArrayVarP(&f.headers, "header", "H", nil, "header line `NAME: VALUE`; repeatable")
 	flags.StringVarP(&f.body, "body", "d", "", "body of the request; @FILE reads it from a file, - from standard input")
-	flags.StringVarP(&f.output, "output", "o", "", "write the answer to this file")
-	flags.BoolVarP(&f.include, "include", "i", false, "print the status and the headers of the answer too")
-	flags.BoolVarP(&f.fail, "fail", "f", false, "print no body and exit with 3 when the API answers 400 or above")
-	f.register(flags)
+	f.answerFlags.register(flags)
+	f.refFlags.register(flags)
 	return cmd
 }
 
@@ -128,21 +139,23 @@ func contentType(body []byte) string {
 	return "application/x-www-form-urlencoded"
 }
 
-func (c *cli) curl(api *http.Client, req *http.Request, f curlFlags) (err error) {
-	resp, err := api.Do(req)
-	var refused *grantway.Error
-	if errors.As(err, &refused) { // the hub gave no token: no request was made to the API
-		return refused
-	}
-	if err != nil {
-		return err
-	}
+// answerFlags say what becomes of the answer of an API.
+type answerFlags struct {
+	output        string
+	include, fail bool
+}
+
+func (f *answerFlags) register(flags *pflag.FlagSet) {
+	flags.StringVarP(&f.output, "output", "o", "", "write the answer to this file")
+	flags.BoolVarP(&f.include, "include", "i", false, "print the status and the headers of the answer too")
+	flags.BoolVarP(&f.fail, "fail", "f", false, "print no body and exit with 3 when the API answers 400 or above")
+}
+
+// answer prints the answer of an API, and closes it.
+func (c *cli) answer(resp *http.Response, f answerFlags) (err error) {
 	defer resp.Body.Close()
 	if f.fail && resp.StatusCode >= http.StatusBadRequest {
 		return notOK{"the API answered HTTP " + resp.Status}
-	}
-	if to := resp.Header.Get("Location"); to != "" && resp.StatusCode/100 == 3 {
-		c.note("grantway: HTTP %d to %s is not followed: the token is for %s", resp.StatusCode, to, req.URL.Host)
 	}
 	out := c.out
 	if f.output != "" {
@@ -161,7 +174,7 @@ func (c *cli) curl(api *http.Client, req *http.Request, f curlFlags) (err error)
 		fmt.Fprint(out, "\r\n")
 	}
 	if _, err := io.Copy(out, resp.Body); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", req.URL.Host, err)
+		return fmt.Errorf("read the answer of %s: %w", resp.Request.URL.Host, err)
 	}
 	return nil
 }

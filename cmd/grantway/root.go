@@ -66,7 +66,7 @@ func newRoot(c *cli) *cobra.Command {
 
 	root.AddGroup(&cobra.Group{ID: "tokens", Title: "Credentials and tokens:"}, &cobra.Group{ID: "hub", Title: "The hub:"})
 	for group, commands := range map[string][]*cobra.Command{
-		"tokens": {c.credentialCommand(), c.tokenCommand(), c.curlCommand(), c.applyCommand(), c.exportCommand(), c.storeCommand(), c.connectorCommand()},
+		"tokens": {c.credentialCommand(), c.tokenCommand(), c.curlCommand(), c.callCommand(), c.applyCommand(), c.exportCommand(), c.storeCommand(), c.connectorCommand()},
 		"hub": {c.serveCommand(), c.statusCommand(), c.clientCommand(), c.personCommand(), c.ssoCommand(), c.divisionCommand(), c.auditCommand(),
 			c.dbCommand(), c.keyCommand(), c.ownerCommand()},
 	} {

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -437,6 +438,36 @@ endpoints:
 	}
 	if status, _, _ := call(reader, "orders", `{"inputs": {"id": "1"}}`); status != 202 {
 		t.Errorf("a client that may read orders: HTTP %d", status)
+	}
+}
+
+// TestCallEndpoint calls an endpoint from Go: what the API says is an answer, though it looks like a
+// problem of the hub's, and what the hub says is an error.
+func TestCallEndpoint(t *testing.T) {
+	g := start(t, false, nil)
+	g.connect(t, "shop", `  - {key: key, type: secret, required: true}
+apply: {base_url: '{{server}}', headers: {X-Key: '{{key}}'}}
+endpoints: [{name: orders, path: '/orders/{{id}}', inputs: [{key: id, required: true}]}]
+`, grantway.Inputs{"key": grantway.Text("k3y")})
+	g.api.handle(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprintf(w, `{"title": "not you", "code": 7, "path": %q}`, r.URL.Path)
+	})
+	resp, err := g.CallEndpoint(t.Context(), "shop", "orders", map[string]string{"id": "1/2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	if got := text(t, resp); resp.StatusCode != 401 || got != `{"title": "not you", "code": 7, "path": "/orders/1/2"}` {
+		t.Errorf("HTTP %d %s", resp.StatusCode, got)
+	}
+	if n := len(g.api.seen()); n != 1 {
+		t.Errorf("the API was called %d times", n)
+	}
+	_, err = g.CallEndpoint(t.Context(), "shop", "orders", nil)
+	if e, ok := errors.AsType[*grantway.Error](err); !ok || e.Code != grantway.Invalid || len(e.Fields) != 1 || e.Fields[0].Pointer != "/inputs/id" {
+		t.Errorf("error %v", err)
 	}
 }
 
