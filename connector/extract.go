@@ -212,7 +212,7 @@ func find(v any, path string) (found any, names []string, ok bool) {
 			err = nil
 		}
 		if err != nil || i < 0 || i >= len(v) {
-			if len(v) == 1 && err != nil { // XML does not tell a list of one
+			if len(v) == 1 && err != nil && !strings.HasPrefix(path, "[") { // XML does not tell a list of one
 				return find(v[0], path)
 			}
 			return nil, namesIn(v), false
