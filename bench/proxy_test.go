@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,6 +57,14 @@ func serveUpstream() {
 type server struct {
 	addr string
 	pid  int
+}
+
+// processors says on which the benchmark runs from now on, and what it starts for ever.
+func processors(b *testing.B, list string) {
+	b.Helper()
+	if out, err := exec.Command("taskset", "-a", "-p", "-c", list, strconv.Itoa(os.Getpid())).CombinedOutput(); err != nil {
+		b.Fatalf("taskset: %v: %s", err, out)
+	}
 }
 
 // reference starts a server of somebody else on a free port and waits until it serves. conf
@@ -189,14 +198,20 @@ func proxyHub(b *testing.B, upstream string) (*process, string) {
 // and counted, token applied) with the API itself, and with nginx and Caddy as plain reverse
 // proxies in front of it. Targets for 1 KiB: x-caddy ≥ 1.5, x-nginx as near to 1 as Go gets (0.5).
 //
-// The load, the API and the proxy share the machine, so the ratios of requests per second are
-// nearer to 1 than those of the proxies themselves; cpu-µs is what each of these takes for one.
+// A proxy has a processor of its own, and the load and the API have the others: else it would be
+// measured by what these leave over. cpu-µs is what it uses for one request.
 func BenchmarkProxy(b *testing.B) {
+	last := runtime.NumCPU() - 1
+	others := fmt.Sprintf("%d-%d", min(1, last), last)
+	defer processors(b, fmt.Sprintf("0-%d", last))
+	processors(b, others)
 	api := startAPI(b)
+	processors(b, "0")
 	process, token := proxyHub(b, api.addr)
 	defer process.stop(b)
 	hub := server{process.addr, process.cmd.Process.Pid}
 	nginx, caddy := startNginx(b, api.addr), startCaddy(b, api.addr)
+	processors(b, others)
 	for _, size := range []int{1 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			body := content(size)
