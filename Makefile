@@ -53,13 +53,13 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done
 
-peers: .cache/fosite .cache/openbao peers/oidc-provider/node_modules/.package-lock.json ## set up the servers of other people that the tests talk to
+peers: .cache/fosite .cache/openbao peers/oidc-provider/node_modules/.package-lock.json peers/oauth-clients/node_modules/.package-lock.json ## set up the servers of other people that the tests talk to
 
 postgres: ## start a throw-away PostgreSQL: eval "$(make -s postgres)"; scripts/postgres stop ends it
 	@scripts/postgres start
 
 clean: ## remove what was built or fetched; ./data is yours and stays
-	rm -rf bin .cache peers/oidc-provider/node_modules internal/console/assets/node_modules
+	rm -rf bin .cache peers/oidc-provider/node_modules peers/oauth-clients/node_modules internal/console/assets/node_modules
 	find internal/console/static -type f ! -name README -delete
 
 # with_postgres gives the rest of a recipe a PostgreSQL of its own, and stops it whatever happens.
@@ -96,6 +96,11 @@ peers/oidc-provider/node_modules/.package-lock.json: peers/oidc-provider/package
 	@command -v npm >/dev/null || { echo "make peers: npm is missing; install Node 20.19 or newer" >&2; exit 1; }
 	@echo "== installing the oidc-provider peer"
 	@cd peers/oidc-provider && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+
+peers/oauth-clients/node_modules/.package-lock.json: peers/oauth-clients/package.json peers/oauth-clients/package-lock.json
+	@command -v npm >/dev/null || { echo "make peers: npm is missing; install Node 20.19 or newer" >&2; exit 1; }
+	@echo "== installing the OAuth clients of other people"
+	@cd peers/oauth-clients && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 
 internal/console/assets/node_modules/.package-lock.json: internal/console/assets/package.json internal/console/assets/package-lock.json
 	@command -v npm >/dev/null || { echo "make assets: npm is missing; install Node 20.19 or newer" >&2; exit 1; }

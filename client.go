@@ -223,17 +223,104 @@ func (c *Client) CreateOAuthClient(ctx context.Context, in OAuthClient) (OAuthCl
 	return call[OAuthClient](ctx, c, http.MethodPost, "/v1/clients", nil, in)
 }
 
-// ResetOAuthClientSecret gives a client a new secret; the old one stops working. The answer
-// holds the new secret, once.
-func (c *Client) ResetOAuthClientSecret(ctx context.Context, id string) (OAuthClient, error) {
-	return call[OAuthClient](ctx, c, http.MethodPost, "/v1/clients/"+url.PathEscape(id)+"/secret", nil, nil)
+// OAuthClient returns one client of the hub by its id or name.
+func (c *Client) OAuthClient(ctx context.Context, id string) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodGet, clientPath(id, ""), nil, nil)
+}
+
+// UpdateOAuthClient replaces the client with this id; its secrets stay. With in.Version set, the
+// update is refused (PreconditionFailed) when somebody else has saved in the meantime.
+func (c *Client) UpdateOAuthClient(ctx context.Context, id string, in OAuthClient) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodPut, clientPath(id, ""), ifMatch(in.Version), in)
+}
+
+// PatchOAuthClient changes single members by JSON merge patch (RFC 7396); version 0 is any.
+func (c *Client) PatchOAuthClient(ctx context.Context, id string, version int64, patch json.RawMessage) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodPatch, clientPath(id, ""), ifMatch(version), patch)
+}
+
+// ActivateOAuthClient lets a client get tokens again; DeactivateOAuthClient turns it off, and its tokens with it.
+func (c *Client) ActivateOAuthClient(ctx context.Context, id string) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodPost, clientPath(id, "/activate"), nil, nil)
+}
+
+// DeactivateOAuthClient turns a client off: it gets no tokens, and those it has do not count.
+func (c *Client) DeactivateOAuthClient(ctx context.Context, id string) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodPost, clientPath(id, "/deactivate"), nil, nil)
+}
+
+// ResetOAuthClientSecret gives a client a new secret; all old ones stop working, and with how so do
+// its tokens. The answer holds the new secret, once, and says what became of the tokens.
+func (c *Client) ResetOAuthClientSecret(ctx context.Context, id string, how SecretReset) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodPost, clientPath(id, "/secret"), nil, how)
+}
+
+// OAuthClientSecrets lists the secrets of a client, without their text.
+func (c *Client) OAuthClientSecrets(ctx context.Context, id string) ([]ClientSecret, error) {
+	page, err := call[Page[ClientSecret]](ctx, c, http.MethodGet, clientPath(id, "/secrets"), nil, nil)
+	return page.Items, err
+}
+
+// AddOAuthClientSecret gives a client one more secret. The answer holds it, once.
+func (c *Client) AddOAuthClientSecret(ctx context.Context, id string, in NewSecret) (ClientSecret, error) {
+	return call[ClientSecret](ctx, c, http.MethodPost, clientPath(id, "/secrets"), nil, in)
+}
+
+// RevokeOAuthClientSecret ends one secret of a client.
+func (c *Client) RevokeOAuthClientSecret(ctx context.Context, id, secret string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, clientPath(id, "/secrets/"+url.PathEscape(secret)), nil, nil)
+	return err
+}
+
+// RevokeOAuthClientTokens ends all tokens that a client has.
+func (c *Client) RevokeOAuthClientTokens(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, clientPath(id, "/revoke-tokens"), nil, nil)
+	return err
 }
 
 // DeleteOAuthClient deletes a client; its tokens stop working.
 func (c *Client) DeleteOAuthClient(ctx context.Context, id string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, "/v1/clients/"+url.PathEscape(id), nil, nil)
+	_, err := call[struct{}](ctx, c, http.MethodDelete, clientPath(id, ""), nil, nil)
 	return err
 }
+
+// OAuthClientUsage says what each client did since then; unused lists only those that did nothing.
+func (c *Client) OAuthClientUsage(ctx context.Context, since time.Time, unused bool) ([]ClientUsage, error) {
+	q := url.Values{"since": {since.UTC().Format(time.RFC3339)}, "unused": {strconv.FormatBool(unused)}}
+	page, err := call[Page[ClientUsage]](ctx, c, http.MethodGet, "/v1/client-usage?"+q.Encode(), nil, nil)
+	return page.Items, err
+}
+
+// AdviceQuestions lists what the grant type advisor asks, AdviseGrant says which grant fits the answers.
+func (c *Client) AdviceQuestions(ctx context.Context) ([]Question, error) {
+	page, err := call[Page[Question]](ctx, c, http.MethodGet, "/v1/grant-advice", nil, nil)
+	return page.Items, err
+}
+
+// AdviseGrant says which grant fits answers, which are by the key of the question.
+func (c *Client) AdviseGrant(ctx context.Context, answers map[string]string) (Advice, error) {
+	return call[Advice](ctx, c, http.MethodPost, "/v1/grant-advice", nil, Advice{Answers: answers})
+}
+
+// SigningKeys lists the keys that JWTs of the hub are signed with.
+func (c *Client) SigningKeys(ctx context.Context) ([]SigningKey, error) {
+	page, err := call[Page[SigningKey]](ctx, c, http.MethodGet, "/v1/signing-keys", nil, nil)
+	return page.Items, err
+}
+
+// RotateSigningKeys publishes the next signing keys; they sign from tomorrow.
+func (c *Client) RotateSigningKeys(ctx context.Context) ([]SigningKey, error) {
+	page, err := call[Page[SigningKey]](ctx, c, http.MethodPost, "/v1/signing-keys", nil, nil)
+	return page.Items, err
+}
+
+// RemoveSigningKey takes a signing key away that is no longer secret: what it signed is refused at once.
+func (c *Client) RemoveSigningKey(ctx context.Context, kid string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/v1/signing-keys/"+url.PathEscape(kid), nil, nil)
+	return err
+}
+
+func clientPath(id, rest string) string { return "/v1/clients/" + url.PathEscape(id) + rest }
 
 // Divisions iterates over the divisions.
 func (c *Client) Divisions(ctx context.Context) iter.Seq2[Division, error] {
@@ -321,7 +408,8 @@ func all[T any](ctx context.Context, c *Client, path string, query url.Values) i
 const maxAnswer = 16 << 20
 
 // call makes one request. A 401 drops the hub token and is tried once more, since the
-// token may have been revoked in the meantime.
+// token may have been revoked in the meantime. A 429 is tried again when the hub says, if that
+// is within a minute and before ctx ends.
 func call[T any](ctx context.Context, c *Client, method, path string, header http.Header, body any) (T, error) {
 	var out T
 	var payload []byte
@@ -354,6 +442,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, header htt
 		switch {
 		case resp.StatusCode == http.StatusUnauthorized && try == 0:
 			c.hub.Drop("", token.Fingerprint())
+		case resp.StatusCode == http.StatusTooManyRequests && await(ctx, decodeProblem(resp.StatusCode, answer)):
 		case resp.StatusCode >= 300:
 			return out, decodeProblem(resp.StatusCode, answer)
 		case len(answer) == 0:
@@ -364,6 +453,29 @@ func call[T any](ctx context.Context, c *Client, method, path string, header htt
 			}
 			return out, nil
 		}
+	}
+}
+
+// maxAwait bounds how long a call waits because the hub said that there were too many.
+const maxAwait = time.Minute + time.Second
+
+// await waits until the hub takes calls again, if err says when and that is soon enough.
+func await(ctx context.Context, err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.RetryAt.IsZero() {
+		return false
+	}
+	wait := time.Until(e.RetryAt) + time.Second // RetryAt is rounded down
+	if deadline, ok := ctx.Deadline(); wait > maxAwait || ok && time.Now().Add(wait).After(deadline) {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

@@ -366,6 +366,22 @@ type OAuthClient struct {
 	// Secret is the client secret, in the answer to the creation only.
 	Secret    string    `json:"client_secret,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
+
+	ClientSettings
+
+	// State is ClientActive or ClientInactive; "" in a write leaves it, and is active for a new client.
+	State string `json:"state,omitempty"`
+
+	// Version goes up by one with every change; it is the ETag. In an update it is the version
+	// that is to be replaced, 0 being any.
+	Version int64 `json:"version,omitempty"`
+
+	// SecretExpiresAt goes with Secret: Unix seconds, 0 for never (RFC 7591 section 3.2.1).
+	SecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"`
+
+	// LiveTokens says, in the answer to a reset of the secret, what became of the client's
+	// tokens: "kept" until they expire, or "revoked".
+	LiveTokens string `json:"live_tokens,omitempty"`
 }
 
 // CredentialUse lets a client use one credential. A client may have several for the same one.

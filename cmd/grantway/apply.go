@@ -21,9 +21,9 @@ func (c *cli) applyCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Make credentials, connectors, divisions and secret stores what a YAML file says",
-		Long: `Create or update the credentials, connectors, divisions and secret stores of a YAML file; what the file does not name
-stays as it is. Everything is checked before anything is written. A secret is best a
+		Short: "Make credentials, connectors, divisions, secret stores and OAuth clients what a YAML file says",
+		Long: `Create or update the credentials, connectors, divisions, secret stores and OAuth clients of a YAML file; what
+the file does not name stays as it is. Everything is checked before anything is written. A secret is best a
 reference into a secret store; one that is left out keeps its stored value.
 
   kind: credential
@@ -51,7 +51,12 @@ reference into a secret store; one that is left out keeps its stored value.
   name: acme
   title: Acme
   extends: oauth2
-  defaults: {token_endpoint: https://login.acme.example/token}`,
+  defaults: {token_endpoint: https://login.acme.example/token}
+  ---
+  kind: client
+  name: mailer
+  roles:
+    - {role: application, division: emea}`,
 		Args: cobra.NoArgs,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
 			if file == "" {
@@ -79,12 +84,16 @@ type change struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
 	Result string `json:"result"` // created, updated, unchanged
+
+	ClientID     string `json:"client_id,omitempty"`     // of a client that was created
+	ClientSecret string `json:"client_secret,omitempty"` // shown this once
 }
 
 // plan compares objects with the hub and finds everything wrong that can be found without
-// writing. Secret stores, divisions and connectors come first, since credentials refer to them.
+// writing. What others refer to comes first: credentials refer to secret stores, divisions and
+// connectors, and clients to divisions and credentials.
 func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change, error) {
-	order := []string{kindStore, kindDivision, kindConnector, kindCredential}
+	order := []string{kindStore, kindDivision, kindConnector, kindCredential, kindClient}
 	slices.SortStableFunc(objects, func(a, b object) int { return slices.Index(order, a.kind) - slices.Index(order, b.kind) })
 	connectors := map[string]fileConnector{}
 	divisions := map[string]grantway.Division{}
@@ -122,6 +131,13 @@ func plan(ctx context.Context, hub *grantway.Client, objects []object) ([]change
 			if one.connector, one.Result, wrong, err = compareConnector(ctx, hub, connectors, objects, o.connector); err != nil {
 				return nil, err
 			}
+		case kindClient:
+			stored, found, err := findStoredClient(ctx, hub, o.client.Name)
+			if err != nil {
+				return nil, err
+			}
+			one.client.ID = stored.ID
+			one.Result = compareClient(stored, found, o)
 		default:
 			stored, found, err := find(ctx, hub, o.credential.Name)
 			if err != nil {
@@ -251,7 +267,7 @@ func (c *cli) carryOut(ctx context.Context, hub *grantway.Client, changes []chan
 	var failed error
 	done := 0
 	for ; done < len(changes) && failed == nil && !dryRun; done++ {
-		failed = c.carryOutOne(ctx, hub, changes[done])
+		failed = c.carryOutOne(ctx, hub, &changes[done])
 	}
 	if failed != nil {
 		done--
@@ -269,11 +285,15 @@ func (c *cli) carryOut(ctx context.Context, hub *grantway.Client, changes []chan
 				result = "would be " + result
 			}
 			p.row(one.Kind, one.Name, result)
+			if one.ClientSecret != "" {
+				p.row("", "GRANTWAY_CLIENT_ID="+one.ClientID)
+				p.row("", "GRANTWAY_CLIENT_SECRET="+one.ClientSecret)
+			}
 		}
 	}), failed)
 }
 
-func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change) (err error) {
+func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one *change) (err error) {
 	var saved grantway.Credential
 	switch {
 	case one.Result == unchanged:
@@ -293,6 +313,12 @@ func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change)
 		_, err = hub.CreateSecretStore(ctx, one.store)
 	case one.kind == kindStore:
 		_, err = hub.UpdateSecretStore(ctx, one.store.Name, one.store)
+	case one.kind == kindClient && one.Result == created:
+		var made grantway.OAuthClient
+		made, err = hub.CreateOAuthClient(ctx, one.client)
+		one.ClientID, one.ClientSecret = made.ID, made.Secret
+	case one.kind == kindClient:
+		_, err = hub.PatchOAuthClient(ctx, one.client.ID, 0, one.patch)
 	case one.Result == created:
 		saved, err = hub.CreateCredential(ctx, one.credential)
 	default:
@@ -308,11 +334,12 @@ func (c *cli) carryOutOne(ctx context.Context, hub *grantway.Client, one change)
 }
 
 func (c *cli) exportCommand() *cobra.Command {
-	return &cobra.Command{
+	var clients bool
+	cmd := &cobra.Command{
 		Use:   "export [NAME…]",
-		Short: "Print credentials, connectors, divisions and secret stores as YAML that apply reads",
+		Short: "Print credentials, connectors, divisions, secret stores and OAuth clients as YAML that apply reads",
 		Long: `Print credentials, all of them if none is named, with divisions, secret stores and own connectors then,
-as YAML that apply reads again.
+as YAML that apply reads again. OAuth clients belong to one hub, so they are there with --clients only.
 Secrets in secret stores are there as references. Secrets stored in the hub never leave it;
 a comment stands where they would be.`,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
@@ -367,11 +394,24 @@ a comment stands where they would be.`,
 				next()
 				text = appendCredential(text, one)
 			}
+			if clients {
+				for one, err := range hub.OAuthClients(ctx) {
+					if err == nil {
+						next()
+						text, err = appendClient(text, one)
+					}
+					if err != nil {
+						return err
+					}
+				}
+			}
 			_, err = c.out.Write(text)
 			return err
 		}),
 		ValidArgsFunction: c.credentialNames(1000),
 	}
+	cmd.Flags().BoolVar(&clients, "clients", false, "print the OAuth clients of the hub, too")
+	return cmd
 }
 
 // chosen reads the named credentials, or all if there are no names.

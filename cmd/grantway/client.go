@@ -13,14 +13,14 @@ import (
 )
 
 func (c *cli) clientCommand() *cobra.Command {
-	return group("client", "Manage the OAuth clients that may call the hub", c.clientAdd(), c.clientList(), c.clientRenew(), c.clientRemove())
+	return group("client", "Manage the OAuth clients that may call the hub", c.clientAdd(), c.clientList(), c.clientShow(), c.clientEdit(), c.clientActive(true), c.clientActive(false),
+		c.clientRenew(), c.clientSecrets(), c.clientRevoke(), c.clientUsage(), c.clientAdvise(), c.clientRemove())
 }
 
 func (c *cli) clientAdd() *cobra.Command {
-	var roles, credentials []string
+	var roles []string
 	var description string
-	var use grantway.CredentialUse
-	var proxyOnly bool
+	var s clientFlags
 	cmd := &cobra.Command{
 		Use:   "add NAME --role ROLE[@DIVISION]",
 		Short: "Register a client and print how it signs in, once",
@@ -37,22 +37,16 @@ With --credential the client may use only those named, out of those that its rol
   grantway client add reports --role application --credential sales --proxy-only --method GET --path /v1/reports`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
-			one := grantway.OAuthClient{Name: args[0], Description: description, Roles: parseRoles(roles)}
-			if one.Roles == nil {
-				return usagef("a client needs at least one --role")
+			settings, err := s.read()
+			if err != nil {
+				return err
 			}
-			if proxyOnly {
-				use.Via = grantway.ViaProxy
+			one := grantway.OAuthClient{Name: args[0], Description: description, Roles: parseRoles(roles), ClientSettings: settings}
+			if one.Roles == nil && one.GrantType != grantway.GrantAuthorizationCode {
+				return usagef("a client needs at least one --role, or --grant authorization_code")
 			}
-			switch {
-			case len(credentials) == 0 && (proxyOnly || use.Methods != nil || use.Paths != nil):
-				return usagef("--proxy-only, --method and --path are about a --credential")
-			case !proxyOnly && (use.Methods != nil || use.Paths != nil):
-				return usagef("--method and --path need --proxy-only: a token works with all of them")
-			}
-			for _, name := range credentials {
-				use.Credential = name
-				one.Credentials = append(one.Credentials, use)
+			if one.Credentials, err = s.uses(); err != nil {
+				return err
 			}
 			return c.newSecret(ctx, hub, "created", func() (grantway.OAuthClient, error) { return hub.CreateOAuthClient(ctx, one) })
 		}),
@@ -60,20 +54,18 @@ With --credential the client may use only those named, out of those that its rol
 	}
 	roleFlag(cmd, &roles)
 	cmd.Flags().StringVar(&description, "description", "", "what the client is")
-	cmd.Flags().StringArrayVar(&credentials, "credential", nil, "credential that the client may use; repeatable; without it, all that its roles allow")
-	cmd.RegisterFlagCompletionFunc("credential", c.credentialNames(1))
-	cmd.Flags().BoolVar(&proxyOnly, "proxy-only", false, "give the client no tokens of these credentials, only the proxy")
-	cmd.Flags().StringArrayVar(&use.Methods, "method", nil, "method of requests through the proxy; repeatable; without it, all")
-	cmd.Flags().StringArrayVar(&use.Paths, "path", nil, "`PATH` behind the API base URL, with all below it; repeatable; without it, all")
+	s.add(c, cmd)
 	return cmd
 }
 
 func (c *cli) clientRenew() *cobra.Command {
-	return &cobra.Command{
+	var how grantway.SecretReset
+	cmd := &cobra.Command{
 		Use:   "renew NAME|ID",
 		Short: "Give a client a new secret and print how it signs in, once",
-		Long: `Give a client a new secret and print the environment it signs in with. The old secret stops
-working at once. The new one is shown this once.`,
+		Long: `Give a client a new secret and print the environment it signs in with. The old secrets stop
+working at once; tokens it has go on until they expire, unless --revoke-tokens is there. The new
+secret is shown this once. For two secrets side by side see "client secret add".`,
 		Example: `  grantway client renew mailer >mailer.env`,
 		Args:    cobra.ExactArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
@@ -81,10 +73,12 @@ working at once. The new one is shown this once.`,
 			if err != nil {
 				return err
 			}
-			return c.newSecret(ctx, hub, "renewed", func() (grantway.OAuthClient, error) { return hub.ResetOAuthClientSecret(ctx, one.ID) })
+			return c.newSecret(ctx, hub, "renewed", func() (grantway.OAuthClient, error) { return hub.ResetOAuthClientSecret(ctx, one.ID, how) })
 		}),
 		ValidArgsFunction: c.clientNames(),
 	}
+	cmd.Flags().BoolVar(&how.RevokeTokens, "revoke-tokens", false, "end the tokens that the client has, too")
+	return cmd
 }
 
 // newSecret prints the environment of a client whose secret was just made. It asks for the
@@ -98,7 +92,17 @@ func (c *cli) newSecret(ctx context.Context, hub *grantway.Client, done string, 
 	if err != nil {
 		return err
 	}
+	if one.Secret == "" {
+		c.note("client %s %s; it signs in by %s", one.Name, done, one.AuthMethod)
+		return c.print(one, func(p *page) {
+			p.row("GRANTWAY_URL=" + cmp.Or(status.URL, c.hub))
+			p.row("GRANTWAY_CLIENT_ID=" + one.ID)
+		})
+	}
 	c.note("client %s %s; its secret is shown this once", one.Name, done)
+	if one.LiveTokens != "" {
+		c.note("the tokens it has are %s", map[string]string{"kept": "good until they expire", "revoked": "revoked"}[one.LiveTokens])
+	}
 	return c.print(one, func(p *page) {
 		p.row("GRANTWAY_URL=" + cmp.Or(status.URL, c.hub))
 		p.row("GRANTWAY_CLIENT_ID=" + one.ID)
@@ -121,13 +125,13 @@ func (c *cli) clientList() *cobra.Command {
 				return err
 			}
 			return c.print(list, func(p *page) {
-				p.row("NAME", "ID", "ROLES", "CREATED", "DESCRIPTION")
+				p.row("NAME", "ID", "ROLES", "STATE", "CREATED", "DESCRIPTION")
 				for _, one := range list.Items {
 					var roles []string
 					for _, a := range one.Roles {
 						roles = append(roles, a.Role+"@"+a.Division)
 					}
-					p.row(one.Name, one.ID, strings.Join(roles, ", "), when(one.CreatedAt), one.Description)
+					p.row(one.Name, one.ID, cmp.Or(strings.Join(roles, ", "), "people: "+strings.Join(one.Scopes, " ")), one.State, when(one.CreatedAt), one.Description)
 				}
 			})
 		}),

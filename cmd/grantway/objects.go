@@ -56,6 +56,8 @@ type object struct {
 	division   grantway.Division    // for kindDivision
 	store      grantway.SecretStore // for kindStore
 	connector  definitionText       // for kindConnector
+	client     grantway.OAuthClient // for kindClient
+	patch      json.RawMessage      // for kindClient: the members that stand in the file
 
 	file  string         // "" for the text of an editor
 	lines map[string]int // by JSON pointer, where things stand in the file
@@ -73,6 +75,7 @@ var membersOf = map[string][]string{
 	kindCredential: {"kind", "name", "description", "division", "connector", "connector_version", "rate_limit", "time_zone", "inputs"},
 	kindDivision:   {"kind", "name", "description"},
 	kindStore:      {"kind", "name", "type", "description", "inputs"},
+	kindClient:     clientMembers(),
 }
 
 func (o object) name() string {
@@ -83,6 +86,8 @@ func (o object) name() string {
 		return o.store.Name
 	case kindConnector:
 		return o.connector.name
+	case kindClient:
+		return o.client.Name
 	}
 	return o.credential.Name
 }
@@ -254,7 +259,7 @@ func (r *reader) object(body ast.Node) {
 	o := object{kind: text("kind"), file: r.file, lines: r.lines}
 	allowed, known := membersOf[o.kind]
 	if !known {
-		r.wrong(line, "/kind", "must be credential, connector, division or secret_store")
+		r.wrong(line, "/kind", "must be credential, connector, division, secret_store or client")
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(members)) {
@@ -271,6 +276,8 @@ func (r *reader) object(body ast.Node) {
 		o.division = grantway.Division{Name: name, Description: description}
 	case kindStore:
 		o.store = grantway.SecretStore{Name: name, Kind: text("type"), Description: description, Inputs: r.inputs(members["inputs"])}
+	case kindClient:
+		o.client, o.patch = r.client(members)
 	default:
 		o.credential = grantway.Credential{Name: name, Description: description, Division: text("division"), Connector: text("connector"), TimeZone: text("time_zone"), Inputs: r.inputs(members["inputs"])}
 		if version := text("connector_version"); version != "" {

@@ -83,7 +83,7 @@ func TestParseObjectsRefuses(t *testing.T) {
 		{"not a mapping", "- s3cret\n", "f:1: must be a mapping"},
 		{"a text", "s3cret", "f:1: must be a mapping"},
 		{"no kind", "name: s3cret\n", "f:1: kind must be"},
-		{"unknown kind", "kind: s3cret\nname: a\n", "f:1: kind must be credential, connector, division or secret_store"},
+		{"unknown kind", "kind: s3cret\nname: a\n", "f:1: kind must be credential, connector, division, secret_store or client"},
 		{"kind is a list", "kind: [credential]\nname: a\n", "f:1: kind must be a text"},
 		{"no name", "kind: division\n", "f:1: name is required"},
 		{"unknown member", "kind: division\nname: a\nid: s3cret\n", "f:3: id is not a member of a division"},

@@ -40,7 +40,7 @@ type cli struct {
 const about = `Grantway stores client-credentials credentials once and hands out fresh access tokens.
 
 Start a hub with "grantway serve". The other commands find it by --data, if that is given,
-else by GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, else in ./data: the
+else by GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, else by "grantway login", else in ./data: the
 first start of a hub writes an owner.json there. GRANTWAY_URL alone changes the address in it.
 
 Secrets are read from a prompt, from standard input or from a secret store; no flag takes one.`
@@ -68,7 +68,7 @@ func newRoot(c *cli) *cobra.Command {
 	for group, commands := range map[string][]*cobra.Command{
 		"tokens": {c.credentialCommand(), c.tokenCommand(), c.curlCommand(), c.callCommand(), c.applyCommand(), c.exportCommand(), c.storeCommand(), c.connectorCommand()},
 		"hub": {c.serveCommand(), c.statusCommand(), c.clientCommand(), c.personCommand(), c.ssoCommand(), c.divisionCommand(), c.auditCommand(),
-			c.dbCommand(), c.keyCommand(), c.ownerCommand()},
+			c.dbCommand(), c.keyCommand(), c.ownerCommand(), c.signingKeyCommand(), c.loginCommand(), c.contextCommand()},
 	} {
 		for _, command := range commands {
 			command.GroupID = group
@@ -139,6 +139,14 @@ func (c *cli) findHub() (grantway.Options, error) {
 			return o, usagef("%s not set: set GRANTWAY_URL, GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET together, or, to sign in with owner.json, none of them or GRANTWAY_URL alone", strings.Join(missing, " and "))
 		}
 		return o, nil
+	}
+	if !c.dataGiven && address == "" {
+		all, err := readContexts()
+		if err == nil {
+			if kept, ok, err := all.options(all.Current); ok {
+				return kept, err
+			}
+		}
 	}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

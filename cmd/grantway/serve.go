@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	var o app.Options
 	var format string
 	var level slog.LevelVar
+	var clientCA string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a hub",
@@ -49,6 +51,9 @@ An interrupt or SIGTERM lets requests in flight finish; a second one ends the hu
 			if err := checkAddresses(&o); err != nil {
 				return err
 			}
+			if o.ClientCAs, err = readAuthorities(clientCA); err != nil {
+				return err
+			}
 			return c.serve(ctx, o)
 		}),
 	}
@@ -58,6 +63,8 @@ An interrupt or SIGTERM lets requests in flight finish; a second one ends the hu
 	flags.StringVar(&o.ExternalURL, "external-url", "", "how clients reach the hub (default http(s)://LISTEN)")
 	flags.StringVar(&o.TLSCert, "tls-cert", "", "PEM file of the certificate with its chain; serves https")
 	flags.StringVar(&o.TLSKey, "tls-key", "", "PEM file of the certificate's key")
+	flags.StringVar(&clientCA, "client-ca", "", "PEM file of authorities; asks OAuth clients for a certificate, and takes those")
+	flags.IntVar(&o.RequestsPerMinute, "requests-per-minute", 300, "calls of the API with one token, where the client has no limit of its own; -1 is no limit")
 	flags.Var((*networks)(&o.TrustedProxies), "trusted-proxies", "`networks` of proxies whose X-Forwarded-For and -Proto are believed, such as 10.0.0.0/8,::1")
 	flags.Var((*networks)(&o.AllowNetworks), "allow-networks", "private or loopback `networks` that outgoing calls may reach")
 	flags.StringVar(&o.SecretFiles, "secret-files", "/run/secrets", "directory of the secret store \"file\"")
@@ -68,6 +75,22 @@ An interrupt or SIGTERM lets requests in flight finish; a second one ends the hu
 	cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// readAuthorities reads the certificates in a PEM file; none for "".
+func readAuthorities(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--client-ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, usagef("--client-ca %s: holds no certificate in PEM", path)
+	}
+	return pool, nil
 }
 
 // databaseFlags are the flags that say where the database is and how to open it.

@@ -301,6 +301,7 @@ func (p *People) admit(ctx context.Context, s *sso, claims map[string]any, o Ori
 		return err
 	})
 	p.sessions.drop(id)
+	p.holders.drop(id)
 	if err == nil {
 		err = refusal
 	}

@@ -63,6 +63,7 @@ type People struct {
 	hasher   *hasher
 	throttle throttle
 	sessions sessions
+	holders  holders
 	failures failures
 	provider providers
 	signIns  *prometheus.CounterVec
@@ -121,6 +122,7 @@ func (p *People) counted(method string, err error) {
 func (p *People) Start(context.Context) error {
 	p.unsubscribe = p.Store.Subscribe(topicPerson, func(_ context.Context, id string) error {
 		p.sessions.drop(id)
+		p.holders.drop(id)
 		return nil
 	})
 	running, stop := context.WithCancel(context.Background())

@@ -338,7 +338,8 @@ func (p *People) editAny(ctx context.Context, who Caller, id, action string, f f
 		}
 		return grantway.Person{}, err
 	}
-	p.sessions.drop(id)
+	p.sessions.drop(stored.ID)
+	p.holders.drop(stored.ID)
 	return stored.Person, nil
 }
 

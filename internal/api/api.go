@@ -201,6 +201,9 @@ func (a *API) Problem(w http.ResponseWriter, r *http.Request, err error) {
 	if challenge := issuer.Challenge(err); challenge != "" {
 		h.Set("WWW-Authenticate", challenge)
 	}
+	if nonce := issuer.Nonce(err); nonce != "" {
+		h.Set("DPoP-Nonce", nonce)
+	}
 	h.Set("Content-Type", "application/problem+json")
 	h["Cache-Control"], h["Pragma"] = noStore, noCache
 	h["X-Content-Type-Options"] = noSniff

@@ -96,7 +96,7 @@ func TestMethodNotAllowed(t *testing.T) {
 func TestHead(t *testing.T) {
 	h := start(t, "")
 	for _, route := range api.Routes() {
-		if route.Method != "GET" {
+		if route.Method != "GET" || route.Name == "getMe" { // which is for people
 			continue
 		}
 		path, _ := h.request(t, route, "head-"+strings.ToLower(route.Name))

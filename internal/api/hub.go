@@ -9,39 +9,6 @@ import (
 	"github.com/grantway/grantway/internal/access"
 )
 
-func (a *API) listClients(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
-	limit, err := limitOf(r)
-	if err != nil {
-		return nil, err
-	}
-	return a.Issuer.Clients(r.Context(), who, r.URL.Query().Get("cursor"), limit)
-}
-
-func (a *API) createClient(w http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
-	var c grantway.OAuthClient
-	if err := decode(r, &c, false); err != nil {
-		return nil, err
-	}
-	c, err := a.Issuer.CreateClient(r.Context(), who, c)
-	if err != nil {
-		return nil, err
-	}
-	w.Header().Set("Location", "/v1/clients/"+c.ID)
-	return c, nil
-}
-
-func (a *API) getClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
-	return a.Issuer.Client(r.Context(), who, r.PathValue("id"))
-}
-
-func (a *API) deleteClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
-	return nil, a.Issuer.DeleteClient(r.Context(), who, r.PathValue("id"))
-}
-
-func (a *API) resetClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
-	return a.Issuer.ResetSecret(r.Context(), who, r.PathValue("id"))
-}
-
 func (a *API) listDivisions(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
 	divisions, err := a.Divisions.List(r.Context(), who)
 	return grantway.Page[grantway.Division]{Items: divisions}, err

@@ -57,8 +57,14 @@ func start(t *testing.T, database string) *hub {
 // signIn gets a token of the hub for one of its clients.
 func (h *hub) signIn(t *testing.T, id, secret string) *caller {
 	t.Helper()
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
-	resp, err := h.http.PostForm(h.URL+"/oauth/token", form)
+	form := url.Values{"grant_type": {"client_credentials"}}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL+"/oauth/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth(id, secret) // both need no encoding
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := h.http.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

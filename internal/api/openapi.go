@@ -104,10 +104,12 @@ func signIn() *huma.Operation {
 	return &huma.Operation{
 		OperationID: "token", Method: http.MethodPost, Path: "/oauth/token", Tags: []string{signInTag},
 		Summary:     "Sign in: get an access token for this API (RFC 6749 section 4.4)",
-		Description: "Sign in: get an access token for this API (RFC 6749 section 4.4). The client authenticates by HTTP Basic, or by client_id and client_secret in the body. A scope is a list of permissions that the token is limited to.",
+		Description: "Sign in: get an access token for this API (RFC 6749 section 4.4). The client authenticates by the method it is registered with. A scope is a list of permissions that the token is limited to.",
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			"application/x-www-form-urlencoded": {Schema: &huma.Schema{Type: "object", Required: []string{"grant_type"}, Properties: map[string]*huma.Schema{
-				"grant_type": {Type: "string", Enum: []any{"client_credentials"}}, "scope": text, "client_id": text, "client_secret": text,
+				"grant_type": {Type: "string", Enum: []any{"client_credentials", "authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:token-exchange"}}, "scope": text, "resource": text, "client_id": text, "client_secret": text,
+				"client_assertion_type": text, "client_assertion": text, "code": text, "code_verifier": text, "redirect_uri": text, "refresh_token": text,
+				"subject_token": text, "subject_token_type": text, "audience": text,
 			}}},
 		}},
 		Responses: map[string]*huma.Response{

@@ -186,6 +186,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	h := start(t, "")
 	doc := decode(t, h.nobody().do(t, "GET", "/openapi.json", nil).want(t, http.StatusOK).body)
 	for i, route := range api.Routes() {
+		if route.Name == "getMe" { // is for people; TestRoles asks for it
+			continue
+		}
 		path, body := h.request(t, route, fmt.Sprintf("object-%d", i))
 		if route.Name == "getCredentialStatus" { // with something to tell
 			h.owner.do(t, "POST", strings.TrimSuffix(path, "status")+"token", nil).want(t, http.StatusOK)

@@ -50,6 +50,21 @@ var allowed = map[string]string{
 	"getClient":             "owner administrator auditor",
 	"deleteClient":          "owner administrator",
 	"resetClientSecret":     "owner administrator",
+	"replaceClient":         "owner administrator",
+	"changeClient":          "owner administrator",
+	"activateClient":        "owner administrator",
+	"deactivateClient":      "owner administrator",
+	"listClientSecrets":     "owner administrator auditor",
+	"addClientSecret":       "owner administrator",
+	"revokeClientSecret":    "owner administrator",
+	"revokeClientTokens":    "owner administrator",
+	"listClientUsage":       "owner administrator auditor",
+	"listAdviceQuestions":   everybodyWithRole,
+	"adviseGrant":           everybodyWithRole,
+	"listSigningKeys":       "owner administrator auditor",
+	"rotateSigningKeys":     "owner",
+	"removeSigningKey":      "owner",
+	"getMe":                 "", // people only
 	"listPeople":            "owner administrator auditor",
 	"invitePerson":          "owner administrator",
 	"getPerson":             "owner administrator auditor",
@@ -114,6 +129,8 @@ func TestRoles(t *testing.T) {
 						if got := answer.header.Get("WWW-Authenticate"); got != `Bearer realm="grantway"` {
 							t.Errorf("none: WWW-Authenticate %q", got)
 						}
+					case route.Name == "getMe":
+						answer.problem(t, grantway.Forbidden)
 					default:
 						answer.problem(t, grantway.Forbidden)
 						if got := answer.header.Get("WWW-Authenticate"); !strings.HasPrefix(got, `Bearer realm="grantway", error="insufficient_scope", scope="`) {
@@ -135,13 +152,25 @@ func TestRoles(t *testing.T) {
 // of its own called name.
 func (h *hub) request(t *testing.T, route api.Route, name string) (path string, body any) {
 	t.Helper()
-	id, session := "", ""
+	id, session, secret := "", "", ""
 	switch {
 	case route.Name == "callEndpoint":
 		h.owner.do(t, "POST", "/v1/connectors", object{"name": name, "title": "Of a test", "extends": "oauth2", "apply": object{"base_url": h.provider.API.URL},
 			"endpoints": []object{{"name": "orders", "path": "/orders"}}}).want(t, http.StatusCreated)
 		h.provider.Register(grantClient(canary))
 		h.owner.do(t, "POST", "/v1/credentials", object{"name": name, "connector": name, "inputs": object{"client_id": "app", "client_secret": canary, "token_endpoint": h.provider.Token.URL}}).want(t, http.StatusCreated)
+	case strings.HasPrefix(route.Path, "/v1/signing-keys"):
+		made, err := h.CreateOAuthClient(t.Context(), grantway.OAuthClient{Name: name, Roles: []grantway.Assignment{{Role: "application", Division: "home"}},
+			ClientSettings: grantway.ClientSettings{TokenFormat: grantway.FormatJWT}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.owner.do(t, "POST", "/v1/clients/"+made.ID+"/deactivate", nil).want(t, http.StatusOK)
+		keys, err := h.SigningKeys(t.Context())
+		if err != nil || len(keys) == 0 {
+			t.Fatalf("%v, %v", keys, err)
+		}
+		id = keys[0].ID
 	case strings.HasPrefix(route.Path, "/v1/credentials/{name}"):
 		h.save(t, h.credential(name, nil))
 	case strings.HasPrefix(route.Path, "/v1/clients/{id}"):
@@ -150,6 +179,11 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 			t.Fatal(err)
 		}
 		id = client.ID
+		secrets, err := h.OAuthClientSecrets(t.Context(), id)
+		if err != nil || len(secrets) != 1 {
+			t.Fatalf("%v, %v", secrets, err)
+		}
+		secret = secrets[0].ID
 	case strings.HasPrefix(route.Path, "/v1/secret-stores/{name}"):
 		h.owner.do(t, "POST", "/v1/secret-stores", storeBody(name)).want(t, http.StatusCreated)
 	case strings.HasPrefix(route.Path, "/v1/people/{id}"):
@@ -179,7 +213,11 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 		body = object{"definition": definition(name), "inputs": object{"client_id": "app", "client_secret": "s3cret"}}
 	case "copyConnector":
 		body = object{"name": name + "-copy"}
-	case "createClient":
+	case "changeClient":
+		body = object{"description": "changed"}
+	case "adviseGrant":
+		body = object{"answers": object{"user": "no"}}
+	case "createClient", "replaceClient":
 		body = object{"name": name, "roles": []object{{"role": "application", "division": "home"}}}
 	case "invitePerson":
 		body = object{"email": name + "@example.com", "roles": []object{{"role": "designer"}}}
@@ -190,7 +228,7 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 	case "createDivision":
 		body = object{"name": name}
 	}
-	return strings.NewReplacer("{name}", name, "{version}", "1", "{endpoint}", "orders", "{id}", id, "{session}", session).Replace(route.Path), body
+	return strings.NewReplacer("{name}", name, "{version}", "1", "{endpoint}", "orders", "{id}", id, "{kid}", id, "{session}", session, "{secret}", secret).Replace(route.Path), body
 }
 
 // definition is that of a connector, as JSON.

@@ -101,10 +101,6 @@ func (a *App) setup(ctx context.Context) error {
 	reads := access.NewReads(db, a.log)
 	proxies := trustedProxies(o.TrustedProxies)
 
-	tokens, err := issuer.New(ctx, issuer.Options{Store: db, Sealer: sealer, Audit: audit, Proxied: proxies.forwarded, Log: a.log})
-	if err != nil {
-		return err
-	}
 	people, err := access.NewPeople(ctx, access.PeopleOptions{
 		Store: db, Sealer: sealer, Audit: audit, URL: a.URL, HTTP: guard.Client(0), Log: a.log,
 	})
@@ -119,13 +115,21 @@ func (a *App) setup(ctx context.Context) error {
 		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Connectors: connectors, Tracer: traces.tracer, Log: a.log, Version: o.Version,
 	})
 
-	tokens.Credential = credentials.Identify
+	tokens, err := issuer.New(ctx, issuer.Options{
+		Store: db, Sealer: sealer, Audit: audit, Proxied: proxies.forwarded, URL: a.URL, HTTP: guard.Client(0), Log: a.log,
+		Certificates: proxies.certificates, TakesCertificates: o.ClientCAs != nil, ClientCAs: o.ClientCAs,
+		Person: people.Holder, SignedIn: a.signedIn(people), Credential: credentials.Identify, Exchange: credentials.Token,
+		RequestsPerMinute: o.RequestsPerMinute,
+	})
+	if err != nil {
+		return err
+	}
 
 	divisions := access.NewDivisions(db, audit)
 	divisions.Contents = contents(credentials.Contents, tokens.Contents, people.Contents)
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials, people)
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), credentials, people, tokens)
 	rotateKey := func(ctx context.Context, who access.Caller) (int, error) {
 		return rotate(ctx, who, audit, db, sealer, credentials.Reseal, tokens.Reseal, secrets.Reseal, people.Reseal)
 	}
@@ -161,7 +165,7 @@ func (a *App) setup(ctx context.Context) error {
 			doors.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, "/proxy/"):
 			through.ServeHTTP(w, r)
-		case r.URL.Path == "/oauth/token":
+		case strings.HasPrefix(r.URL.Path, "/oauth/"), r.URL.Path == issuer.MetadataPath:
 			signIn.ServeHTTP(w, r)
 		default:
 			mux.ServeHTTP(w, r)
@@ -208,7 +212,13 @@ func (a *App) Start(ctx context.Context) (err error) {
 		if err != nil {
 			return errors.Join(fmt.Errorf("--tls-cert, --tls-key: %w", err), a.listen.Close())
 		}
-		a.listen = tls.NewListener(a.listen, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
+		config := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+		if a.o.ClientCAs != nil {
+			// Asked for, not demanded, and verified by the issuer: a self-signed one is registered by
+			// its value (RFC 8705 section 2.2).
+			config.ClientAuth = tls.RequestClientCert
+		}
+		a.listen = tls.NewListener(a.listen, config)
 	}
 	for _, start := range a.start {
 		if err := start(ctx); err != nil {

@@ -481,9 +481,10 @@ func (a *aviary) signInAs(id, secret string) {
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
+	form := url.Values{"grant_type": {"client_credentials"}}
 	a.token = "none"
-	a.call("POST", "/oauth/token", []byte(form.Encode()), "Content-Type", "application/x-www-form-urlencoded", "Authorization", "")
+	a.call("POST", "/oauth/token", []byte(form.Encode()), "Content-Type", "application/x-www-form-urlencoded",
+		"Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(id+":"+secret)))
 	if err := json.Unmarshal(a.lastBody(), &answer); err != nil || answer.AccessToken == "" {
 		a.t.Fatalf("sign in: %v", err)
 	}

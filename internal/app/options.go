@@ -22,6 +22,14 @@ type Options struct {
 
 	TLSCert, TLSKey string // PEM files; both or neither
 
+	// ClientCAs issue the certificates that OAuth clients may authenticate with (RFC 8705). nil: no
+	// client is asked for one, and proxies are not believed in this.
+	ClientCAs *x509.CertPool
+
+	// RequestsPerMinute limits the calls of the API with one token, where the client has no limit of
+	// its own; 0 is 300, -1 no limit. Each replica counts for itself.
+	RequestsPerMinute int
+
 	TrustedProxies []netip.Prefix // peers whose X-Forwarded-For and X-Forwarded-Proto are believed
 	AllowNetworks  []netip.Prefix // private or loopback addresses that outgoing calls may reach
 	RootCAs        *x509.CertPool // that outgoing TLS trusts; nil are the system's

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/grantway/grantway/internal/console"
@@ -31,6 +32,8 @@ func (a *App) settings() []console.Setting {
 		{Name: "--database", Value: database, Help: "Where everything is kept"},
 		{Name: "--key", Value: maskedURL(o.Key), Help: "Key that seals the data keys; the place, never the key"},
 		{Name: "--tls-cert", Value: o.TLSCert, Help: "Certificate to serve https with"},
+		{Name: "--client-ca", Value: yes(o.ClientCAs != nil), Help: "Authorities whose certificates OAuth clients may authenticate with"},
+		{Name: "--requests-per-minute", Value: strconv.Itoa(cmp.Or(o.RequestsPerMinute, 300)), Help: "Calls of the API with one token, where the OAuth client has no limit of its own; -1 is no limit"},
 		{Name: "--trusted-proxies", Value: prefixes(o.TrustedProxies), Help: "Proxies whose X-Forwarded-For and -Proto are believed"},
 		{Name: "--allow-networks", Value: prefixes(o.AllowNetworks), Help: "Private or loopback networks that outgoing calls may reach"},
 		{Name: "--secret-files", Value: o.SecretFiles, Help: "Directory of the secret store “file”"},

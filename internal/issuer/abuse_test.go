@@ -81,7 +81,7 @@ func TestPastedSecret(t *testing.T) {
 		for _, pasted := range []string{c.Secret, issuer.Forge(), "not a name"} {
 			for _, who := range []access.Caller{owner, designer} {
 				_, err1 := h.Client(t.Context(), who, pasted)
-				_, err2 := h.ResetSecret(t.Context(), who, pasted)
+				_, err2 := h.ResetSecret(t.Context(), who, pasted, grantway.SecretReset{})
 				_, err3 := h.CreateClient(t.Context(), who, grantway.OAuthClient{Name: pasted, Roles: assignments("application home")})
 				for _, err := range []error{err1, err2, err3, h.DeleteClient(t.Context(), who, pasted)} {
 					if err == nil || strings.Contains(err.Error(), pasted) {

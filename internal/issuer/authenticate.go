@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -17,11 +19,38 @@ import (
 	"github.com/grantway/grantway/internal/access"
 )
 
-// session is a token that this replica has seen. It is immutable.
+// session is a token that this replica has seen. It is immutable, but for the count of calls.
 type session struct {
 	entry     *entry
 	only      access.Permissions // 0: all that the roles allow
-	expiresAt int64              // Unix milliseconds
+	person    string             // who allowed it; "": nobody, the client acts for itself
+	binding   binding
+	resource  string // which other API it is for; "": this one
+	family    string // of refresh tokens
+	jti, kid  string // of a JWT, and its key; "": opaque
+	issuedAt  int64  // Unix milliseconds
+	expiresAt int64  // Unix milliseconds
+
+	window atomic.Uint64 // calls in the current minute; see limited
+}
+
+// limited counts a call, and returns for how long the caller must wait because there were
+// most in the minute that began with the first of them; 0: go on.
+func (s *session) limited(most int, now time.Time) time.Duration {
+	second := uint64(now.Unix())
+	for {
+		old := s.window.Load() // when the minute began, in Unix seconds, and how many calls since
+		began, calls := old>>24, old&(1<<24-1)
+		next := old + 1
+		if second-began >= 60 { // also when the clock was set back
+			next = second<<24 | 1
+		} else if calls >= uint64(most) {
+			return time.Unix(int64(began)+60, 0).Sub(now)
+		}
+		if s.window.CompareAndSwap(old, next) {
+			return 0
+		}
+	}
 }
 
 // sessionKey is the SHA-256 of a token: a dump of the memory shows no token.
@@ -37,6 +66,7 @@ func sessionKeyOf(token string) sessionKey {
 type sessions struct {
 	shards  [64]sessionShard
 	loading singleflight.Group
+	drops   atomic.Uint64 // how often tokens were taken out
 }
 
 type sessionShard struct {
@@ -63,10 +93,17 @@ func (s *sessions) get(k *sessionKey) *session {
 	return found
 }
 
-func (s *sessions) put(k sessionKey, v *session) {
+func (s *sessions) put(k sessionKey, v *session) { s.putRead(k, v, s.drops.Load()) }
+
+// putRead is put for a token that was read from the database when drops was this: if tokens were
+// taken out since, it may have been one of them.
+func (s *sessions) putRead(k sessionKey, v *session, drops uint64) {
 	shard := s.shard(&k)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
+	if s.drops.Load() != drops {
+		return
+	}
 	for other := range shard.m { // any
 		if len(shard.m) < maxSessions/len(s.shards) {
 			break
@@ -76,18 +113,32 @@ func (s *sessions) put(k sessionKey, v *session) {
 	shard.m[k] = v
 }
 
-// expire forgets the tokens that have expired, and those of clients that are gone.
-func (s *sessions) expire(now time.Time) {
+// remove forgets one token, drop all those that f names.
+func (s *sessions) remove(k sessionKey) {
+	s.drops.Add(1)
+	shard := s.shard(&k)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	delete(shard.m, k)
+}
+
+func (s *sessions) drop(f func(*session) bool) {
+	s.drops.Add(1)
 	for i := range s.shards {
 		shard := &s.shards[i]
 		shard.mu.Lock()
 		for k, v := range shard.m {
-			if now.UnixMilli() >= v.expiresAt || v.entry.state.Load() == gone {
+			if f(v) {
 				delete(shard.m, k)
 			}
 		}
 		shard.mu.Unlock()
 	}
+}
+
+// expire forgets the tokens that have expired, and those of clients that are gone.
+func (s *sessions) expire(now time.Time) {
+	s.drop(func(v *session) bool { return now.UnixMilli() >= v.expiresAt || v.entry.state.Load() == gone })
 }
 
 // bearerError is the cause of an error of Authenticate: the error code of RFC 6750
@@ -101,49 +152,117 @@ func bearerErrorf(code grantway.Code, cause bearerError, message string) error {
 	return &grantway.Error{Code: code, Message: message, Err: cause}
 }
 
-// Authenticate returns the client whose access token r carries in its Authorization
-// header (RFC 6750 section 2.1). A token that was seen here before costs no more than
-// looking into memory, and works while the database is away; a new one is read from the
-// database once.
+// The schemes of the Authorization header.
+const (
+	schemeBearer = "Bearer" // RFC 6750
+	schemeDPoP   = "DPoP"   // RFC 9449 section 7.1
+)
+
+// Authenticate returns who may do what r asks for: the client whose access token r carries in
+// its Authorization header, or the person who let the client act. A token that was seen
+// here before costs no more than looking into memory, and works while the database is away; a
+// new one is read from the database once. One that is bound to a DPoP key costs a write
+// each time, since its proof must not be used twice.
 //
 // Errors are of code Unauthenticated, Malformed (two tokens, or one in the query),
-// RateLimited (too many unknown tokens from this address; never for a token in memory), or
-// Unavailable (the database is away). Challenge gives the header that goes with them.
+// RateLimited (too many calls with this token, or too many unknown tokens from this address), or
+// Unavailable (the database is away). Challenge and Nonce give the headers that go with them.
 func (i *Issuer) Authenticate(r *http.Request) (access.Caller, error) {
-	if r.URL.RawQuery != "" && r.URL.Query().Has("access_token") {
-		return access.Caller{}, bearerErrorf(grantway.Malformed, "invalid_request",
-			"a token in the URL ends up in logs: send it in the Authorization header, and get a new one")
-	}
-	headers := r.Header["Authorization"]
-	if len(headers) > 1 {
-		return access.Caller{}, bearerErrorf(grantway.Malformed, "invalid_request", "there are two Authorization headers")
-	}
-	if len(headers) == 0 {
-		return access.Caller{}, bearerErrorf(grantway.Unauthenticated, "", "this needs an access token, which POST /oauth/token gives")
-	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return access.Caller{}, bearerErrorf(grantway.Unauthenticated, "", `the Authorization header must hold "Bearer" and an access token`)
-	}
-	token = strings.TrimLeft(token, " ")
-	if token == "" {
-		return access.Caller{}, bearerErrorf(grantway.Malformed, "invalid_request", "the Authorization header holds no token")
+	scheme, token, err := readToken(r)
+	if err != nil {
+		return access.Caller{}, err
 	}
 	key := sessionKeyOf(token)
 	s := i.sessions.get(&key)
 	if s == nil {
-		var err error
 		if s, err = i.loadSession(r, key, token); err != nil {
+			return access.Caller{}, inScheme(scheme, err)
+		}
+	}
+	now := time.Now()
+	c := s.entry.state.Load()
+	if !i.good(s, c, now) || s.resource != "" { // not for us (RFC 9700 section 2.3)
+		return access.Caller{}, inScheme(scheme, errInvalidToken())
+	}
+	if c.networks != nil {
+		if from, _ := i.origin(r); !c.admits(from) {
+			return access.Caller{}, bearerErrorf(grantway.Unauthenticated, "invalid_token", "the client may not come from this address")
+		}
+	}
+	if s.binding != "" || scheme != schemeBearer {
+		if err := i.checkBinding(r, scheme, token, s.binding); err != nil {
 			return access.Caller{}, err
 		}
 	}
-	c := s.entry.state.Load()
-	if !c.active || time.Now().UnixMilli() >= s.expiresAt {
-		return access.Caller{}, errInvalidToken()
+	if most := cmp.Or(c.RequestsPerMinute, i.RequestsPerMinute); most > 0 {
+		if wait := s.limited(most, now); wait > 0 {
+			return access.Caller{}, &grantway.Error{Code: grantway.RateLimited, Message: "too many calls with this token in a minute", RetryAt: now.Add(wait)}
+		}
 	}
-	caller := c.caller
+	s.entry.calls.Add(1)
+	return i.caller(r.Context(), s, c)
+}
+
+// caller is whom a token of c that is good stands for.
+func (i *Issuer) caller(ctx context.Context, s *session, c *client) (caller access.Caller, err error) {
+	caller = c.caller
+	if s.person != "" {
+		if caller, err = i.person(ctx, s, c); err != nil {
+			return access.Caller{}, err
+		}
+	}
 	caller.Only = s.only
 	return caller, nil
+}
+
+// person is who allowed a token, as long as the person is active, with the credentials that both
+// the person and the client may use.
+func (i *Issuer) person(ctx context.Context, s *session, c *client) (access.Caller, error) {
+	if i.Person == nil || s.only&^c.scopes != 0 { // what the client may ask for has become less
+		return access.Caller{}, errInvalidToken()
+	}
+	caller, err := i.Person(ctx, s.person)
+	if e, ok := errors.AsType[*grantway.Error](err); ok && e.Code == grantway.NotFound {
+		return access.Caller{}, errInvalidToken()
+	}
+	if err != nil {
+		return access.Caller{}, &grantway.Error{Code: grantway.Unavailable, Message: "the access token cannot be checked now", Err: err}
+	}
+	caller.Uses = c.Credentials
+	return caller, nil
+}
+
+// good says whether a token is good at now: not expired, its client active, not revoked.
+func (i *Issuer) good(s *session, c *client, now time.Time) bool {
+	return c.active && now.UnixMilli() < s.expiresAt && s.issuedAt >= c.tokensAfter && (s.jti == "" || !i.revoked.has(s.jti))
+}
+
+// readToken finds the one access token of r, and the scheme it comes with.
+func readToken(r *http.Request) (scheme, token string, err error) {
+	if r.URL.RawQuery != "" && r.URL.Query().Has("access_token") {
+		return "", "", bearerErrorf(grantway.Malformed, "invalid_request",
+			"a token in the URL ends up in logs: send it in the Authorization header, and get a new one")
+	}
+	headers := r.Header["Authorization"]
+	if len(headers) > 1 {
+		return "", "", bearerErrorf(grantway.Malformed, "invalid_request", "there are two Authorization headers")
+	}
+	if len(headers) == 0 {
+		return "", "", bearerErrorf(grantway.Unauthenticated, "", "this needs an access token, which POST /oauth/token gives")
+	}
+	scheme, token, _ = strings.Cut(headers[0], " ")
+	switch {
+	case strings.EqualFold(scheme, schemeBearer):
+		scheme = schemeBearer
+	case strings.EqualFold(scheme, schemeDPoP):
+		scheme = schemeDPoP
+	default:
+		return "", "", bearerErrorf(grantway.Unauthenticated, "", `the Authorization header must hold "Bearer" and an access token`)
+	}
+	if token = strings.TrimLeft(token, " "); token == "" {
+		return "", "", bearerErrorf(grantway.Malformed, "invalid_request", "the Authorization header holds no token")
+	}
+	return scheme, token, nil
 }
 
 // errInvalidToken does not say which: whether a token ever was one is nobody's business.
@@ -151,10 +270,19 @@ func errInvalidToken() error {
 	return bearerErrorf(grantway.Unauthenticated, "invalid_token", "the access token is unknown, has expired, or was revoked")
 }
 
-// loadSession reads a token from the database. Requests that bring the same one share the
-// query, so it does not end with the first of them.
+// inScheme is err with the challenge of the scheme that the token came with.
+func inScheme(scheme string, err error) error {
+	if cause, ok := errors.AsType[bearerError](err); ok && scheme == schemeDPoP {
+		return dpopErrorf(string(cause), err.(*grantway.Error).Message)
+	}
+	return err
+}
+
+// loadSession finds out what a token that is not in memory stands for. Requests that bring the
+// same one share the work, so it does not end with the first of them.
 func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*session, error) {
-	if !wellFormed(tokenPrefix, token) {
+	jwt := looksLikeJWT(token)
+	if !jwt && !wellFormed(tokenPrefix, token) {
 		return nil, errInvalidToken()
 	}
 	ctx, now := r.Context(), time.Now()
@@ -165,28 +293,15 @@ func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*se
 	loading := i.sessions.loading.DoChan(string(key[:]), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		row, err := i.tokens.find(ctx, i.hash(token))
+		drops, find := i.sessions.drops.Load(), i.findOpaque
+		if jwt {
+			find = i.findJWT
+		}
+		s, err := find(ctx, token)
 		if err != nil {
 			return nil, err
 		}
-		e := i.clients.entry(row.client)
-		if e == nil { // made elsewhere just now
-			if err := i.reload(ctx, row.client); err != nil {
-				return nil, err
-			}
-			if e = i.clients.entry(row.client); e == nil {
-				return nil, sql.ErrNoRows
-			}
-		}
-		s := &session{entry: e, expiresAt: row.expiresAt}
-		if row.scope != "" {
-			only, ok := access.ParsePermissions(row.scope)
-			if !ok {
-				return nil, fmt.Errorf("token of client %s has the unknown scope %q", row.client, row.scope)
-			}
-			s.only = only
-		}
-		i.sessions.put(key, s)
+		i.sessions.putRead(key, s, drops)
 		return s, nil
 	})
 	select {
@@ -204,6 +319,47 @@ func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*se
 	}
 }
 
+// findOpaque reads the row of a token; sql.ErrNoRows says that there is none.
+func (i *Issuer) findOpaque(ctx context.Context, token string) (*session, error) {
+	row, err := i.tokens.find(ctx, i.hash(token))
+	if err != nil {
+		return nil, err
+	}
+	s := &session{person: row.person, binding: binding(row.binding), resource: row.resource, family: row.family, issuedAt: row.issuedAt, expiresAt: row.expiresAt}
+	if row.scope != "" {
+		only, ok := access.ParsePermissions(row.scope)
+		if !ok {
+			return nil, fmt.Errorf("token of client %s has the unknown scope %q", row.client, row.scope)
+		}
+		s.only = only
+	}
+	return s, i.attach(ctx, s, row.client)
+}
+
+// findJWT verifies a token; sql.ErrNoRows says that it is none of ours, or no good.
+func (i *Issuer) findJWT(ctx context.Context, token string) (*session, error) {
+	s, client, ok := i.verifyToken(ctx, token, time.Now())
+	if !ok {
+		return nil, sql.ErrNoRows
+	}
+	return s, i.attach(ctx, s, client)
+}
+
+// attach gives a session its client.
+func (i *Issuer) attach(ctx context.Context, s *session, client string) error {
+	e := i.clients.entry(client)
+	if e == nil { // made elsewhere just now
+		if err := i.reload(ctx, client); err != nil {
+			return err
+		}
+		if e = i.clients.entry(client); e == nil {
+			return sql.ErrNoRows
+		}
+	}
+	s.entry = e
+	return nil
+}
+
 // Challenge is the value of the WWW-Authenticate header of the answer to a request that
 // failed with err (RFC 6750 section 3); "" when there is none: err is neither from
 // Authenticate nor from a check of permissions.
@@ -214,6 +370,9 @@ func Challenge(err error) string {
 			return realm
 		}
 		return realm + `, error="` + string(e) + `"`
+	}
+	if e, ok := errors.AsType[dpopError](err); ok {
+		return `DPoP realm="grantway", error="` + e.code + `", algs="` + strings.Join(proofAlgNames(), " ") + `"`
 	}
 	if missing, ok := errors.AsType[access.Missing](err); ok {
 		return realm + `, error="insufficient_scope", scope="` + access.Permissions(missing).String() + `"`

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ const stateOwner = "owner"
 func (i *Issuer) EnsureOwner(ctx context.Context, keep func(grantway.OAuthClient) error) (created bool, err error) {
 	owner := grantway.OAuthClient{Name: "owner", Description: "Made at the first start of the hub",
 		Roles: []grantway.Assignment{{Role: access.Owner, Division: access.Everywhere}}}
+	owner.ClientSettings = defaults().ClientSettings
 	var stored *client
 	err = i.Store.Write(ctx, func(tx *store.Tx) error {
 		if created, err = markOwner(ctx, tx); err != nil || !created {
@@ -61,8 +63,8 @@ func markOwner(ctx context.Context, tx *store.Tx) (first bool, err error) {
 	return n == 1, err
 }
 
-// CreateClient makes a client of the client credentials grant. The answer holds its
-// secret, which nobody can read later. Who makes it must hold the permission
+// CreateClient makes a client. The answer holds its secret, if it authenticates with one, which
+// nobody can read later. Who makes it must hold the permission
 // access.WriteClient, and all that the roles allow, in the division of each role.
 //
 // Errors are of code Forbidden, Invalid with all wrong fields, or Conflict when the name
@@ -91,17 +93,22 @@ func (i *Issuer) CreateClient(ctx context.Context, who access.Caller, c grantway
 		return grantway.OAuthClient{}, err
 	}
 	i.clients.set(stored.ID, stored)
+	i.haveKey(ctx, stored)
 	return i.public(who, stored, secret), nil
 }
 
 // insert writes a new client and a secret for it, and returns what is stored.
 func (i *Issuer) insert(ctx context.Context, tx *store.Tx, who access.Caller, c grantway.OAuthClient) (stored *client, secret string, err error) {
 	c.ID = newID("client")
+	settings, err := settingsJSON(c)
+	if err != nil {
+		return nil, "", fmt.Errorf("create client %s: %w", c.Name, err)
+	}
 	now := time.Now().UnixMilli()
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO client (id, name, name_key, description, active, grant_type, auth_method, token_seconds, version, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, TRUE, $5, $6, $7, 1, $8, $9)`,
-		c.ID, c.Name, strings.ToLower(c.Name), c.Description, grantClientCredentials, authSecret, tokenSeconds, now, now)
+		INSERT INTO client (id, name, name_key, description, active, grant_type, auth_method, token_seconds, settings, version, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11)`,
+		c.ID, c.Name, strings.ToLower(c.Name), c.Description, c.State != grantway.ClientInactive, c.GrantType, c.AuthMethod, int64(c.TokenSeconds), settings, now, now)
 	if store.Duplicate(err) {
 		return nil, "", nameTaken()
 	}
@@ -114,34 +121,39 @@ func (i *Issuer) insert(ctx context.Context, tx *store.Tx, who access.Caller, c 
 	if err := writeUses(ctx, tx, c.ID, c.Credentials); err != nil {
 		return nil, "", err
 	}
-	secretID, secret, err := i.addSecret(ctx, tx, c.ID)
-	if err != nil {
+	if err := i.ensureKey(ctx, tx, c.TokenAlg); err != nil {
 		return nil, "", err
 	}
+	event := grantway.Event{Action: "client.create", Object: "client/" + c.Name, Fields: append([]string{"description", "name", "roles"}, changedSettings(defaults(), c)...)}
+	if usesSecret(c.AuthMethod) {
+		var secretID string
+		if secretID, secret, err = i.addSecret(ctx, tx, &c, time.Time{}); err != nil {
+			return nil, "", err
+		}
+		event.Fields, event.Detail = append(event.Fields, "client_secret"), "secret "+secretID
+	}
+	if len(c.Credentials) > 0 {
+		event.Fields = append(event.Fields, "credentials")
+	}
+	slices.Sort(event.Fields)
 	if stored, err = readClient(ctx, tx, c.ID); err != nil {
 		return nil, "", err
 	}
 	tx.Changed(topicClient, c.ID)
-	return stored, secret, i.Audit.Record(ctx, tx, who, grantway.Event{Action: "client.create", Object: "client/" + c.Name,
-		Fields: createdFields(c), Detail: "secret " + secretID})
+	return stored, secret, i.Audit.Record(ctx, tx, who, event)
 }
 
-func createdFields(c grantway.OAuthClient) []string {
-	fields := []string{"client_secret", "description", "name", "roles"}
-	if len(c.Credentials) > 0 {
-		fields = slices.Insert(fields, 1, "credentials")
-	}
-	return fields
-}
-
-// UpdateClient changes the name, the description, the roles and the list of credentials of the
-// client with c.ID; a list that is nil stays. What
-// its live tokens may do changes with the roles. Who changes it must be allowed to make it
-// both as it was and as it will be.
+// UpdateClient replaces the client with c.ID, all but its secrets and, when c.State is "", its
+// state; a list of credentials that is nil stays. What its live tokens may do changes with the
+// roles and that list. Who changes it must be allowed to make it both as it was and as it will be.
 //
-// Errors are those of CreateClient, or of code NotFound.
+// Errors are those of CreateClient, or of code NotFound, or PreconditionFailed when c.Version
+// is neither 0 nor the version that is stored.
 func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway.OAuthClient) (grantway.OAuthClient, error) {
 	stored, err := i.edit(ctx, who, c.ID, "client.update", func(tx *store.Tx, old *client, event *grantway.Event) error {
+		if c.Version != 0 && c.Version != old.Version {
+			return grantway.Errorf(grantway.PreconditionFailed, "the client has changed since it was read: it is at version %d", old.Version)
+		}
 		if err := i.checkClient(ctx, tx, who, &c, old); err != nil {
 			return err
 		}
@@ -156,9 +168,20 @@ func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway
 				event.Fields = append(event.Fields, field)
 			}
 		}
+		event.Fields = append(event.Fields, changedSettings(old.OAuthClient, c)...)
 		slices.Sort(event.Fields)
-		_, err := tx.ExecContext(ctx, `UPDATE client SET name = $1, name_key = $2, description = $3 WHERE id = $4`,
-			c.Name, strings.ToLower(c.Name), c.Description, c.ID)
+		if err := i.ensureKey(ctx, tx, c.TokenAlg); err != nil {
+			return err
+		}
+		settings, err := settingsJSON(c)
+		if err != nil {
+			return err
+		}
+		active := c.State == grantway.ClientActive || c.State == "" && old.active
+		_, err = tx.ExecContext(ctx, `
+			UPDATE client SET name = $1, name_key = $2, description = $3, active = $4, grant_type = $5, auth_method = $6, token_seconds = $7, settings = $8
+			WHERE id = $9`,
+			c.Name, strings.ToLower(c.Name), c.Description, active, c.GrantType, c.AuthMethod, int64(c.TokenSeconds), settings, c.ID)
 		if store.Duplicate(err) {
 			return nameTaken()
 		}
@@ -176,7 +199,27 @@ func (i *Issuer) UpdateClient(ctx context.Context, who access.Caller, c grantway
 	if err != nil {
 		return grantway.OAuthClient{}, err
 	}
+	i.haveKey(ctx, stored)
 	return i.public(who, stored, ""), nil
+}
+
+// changedSettings names the settings that differ, as they are called in JSON.
+func changedSettings(old, now grantway.OAuthClient) (names []string) {
+	a, b := reflect.ValueOf(old.ClientSettings), reflect.ValueOf(now.ClientSettings)
+	for n := range a.NumField() {
+		x, y := a.Field(n), b.Field(n)
+		if x.Kind() == reflect.Slice && x.Len() == 0 && y.Len() == 0 {
+			continue
+		}
+		if !reflect.DeepEqual(x.Interface(), y.Interface()) {
+			name, _, _ := strings.Cut(a.Type().Field(n).Tag.Get("json"), ",")
+			names = append(names, name)
+		}
+	}
+	if now.State != "" && now.State != old.State {
+		names = append(names, "state")
+	}
+	return names
 }
 
 // SetActive turns a client on or off. While it is off it gets no tokens, and those that it
@@ -188,25 +231,6 @@ func (i *Issuer) SetActive(ctx context.Context, who access.Caller, id string, ac
 		return err
 	})
 	return err
-}
-
-// ResetSecret gives a client a new secret, in the answer, and ends the old ones. Tokens
-// that it has stay good until they expire; to end these, turn the client off or delete
-// it. Errors are of code Forbidden or NotFound.
-func (i *Issuer) ResetSecret(ctx context.Context, who access.Caller, id string) (grantway.OAuthClient, error) {
-	var secret string
-	stored, err := i.edit(ctx, who, id, "client.reset_secret", func(tx *store.Tx, _ *client, event *grantway.Event) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM client_secret WHERE client_id = $1`, id); err != nil {
-			return err
-		}
-		secretID, fresh, err := i.addSecret(ctx, tx, id)
-		secret, event.Detail = fresh, "secret "+secretID
-		return err
-	})
-	if err != nil {
-		return grantway.OAuthClient{}, err
-	}
-	return i.public(who, stored, secret), nil
 }
 
 // DeleteClient deletes a client with its secrets and tokens. Errors are of code Forbidden or
@@ -381,11 +405,22 @@ func (i *Issuer) public(who access.Caller, c *client, secret string) grantway.OA
 	one.Secret = secret
 	one.Roles = slices.Clone(c.Roles)
 	one.Credentials = i.named(who, c.Credentials)
+	one.ClientSettings = cloneSettings(c.ClientSettings)
+	if secret != "" {
+		one.SecretExpiresAt = unixSeconds(c.secrets[len(c.secrets)-1].expiresAt)
+	}
 	return one
 }
 
+// cloneSettings copies the lists of s, which the caller may change.
+func cloneSettings(s grantway.ClientSettings) grantway.ClientSettings {
+	s.AllowedNetworks, s.Resources = slices.Clone(s.AllowedNetworks), slices.Clone(s.Resources)
+	s.RedirectURIs, s.Scopes = slices.Clone(s.RedirectURIs), slices.Clone(s.Scopes)
+	return s
+}
+
 // visible says whether who may see a client with these roles: one of them is in a
-// division where who may read clients.
+// division where who may read clients. One without roles belongs to no division.
 func visible(who access.Caller, roles []grantway.Assignment) bool {
 	return who.May(access.ReadClient, access.Everywhere) ||
 		slices.ContainsFunc(roles, func(a grantway.Assignment) bool { return who.May(access.ReadClient, a.Division) })
@@ -395,6 +430,9 @@ func visible(who access.Caller, roles []grantway.Assignment) bool {
 func mayWrite(who access.Caller, roles []grantway.Assignment) error {
 	if who.Uses != nil {
 		return grantway.Errorf(grantway.Forbidden, "you may use listed credentials only, and so make or change no clients, which might use others")
+	}
+	if len(roles) == 0 { // it acts for people in all divisions
+		return who.Check(access.WriteClient, access.Everywhere)
 	}
 	for _, a := range roles {
 		if err := who.Check(access.WriteClient, a.Division); err != nil {
@@ -418,9 +456,8 @@ func (i *Issuer) checkClient(ctx context.Context, tx *store.Tx, who access.Calle
 	}
 	wrong("/name", access.WrongName(c.Name))
 	wrong("/description", access.WrongDescription(c.Description))
-	if len(c.Roles) == 0 {
-		wrong("/roles", "are required: a client without a role may do nothing")
-	}
+	c.ClientSettings = cloneSettings(c.ClientSettings)
+	checkSettings(c, old, wrong)
 	divisions := map[string]bool{access.Everywhere: true}
 	err := store.Each(ctx, tx, func(rows *sql.Rows) error {
 		var name string
@@ -471,17 +508,6 @@ func writeRoles(ctx context.Context, tx *store.Tx, id string, roles []grantway.A
 		}
 	}
 	return nil
-}
-
-func (i *Issuer) addSecret(ctx context.Context, tx *store.Tx, clientID string) (id, secret string, err error) {
-	id, secret = newID("secret"), newSecret(secretPrefix)
-	_, err = tx.ExecContext(ctx, `
-		INSERT INTO client_secret (id, client_id, hash, created_at, expires_at, last_used) VALUES ($1, $2, $3, $4, 0, 0)`,
-		id, clientID, i.hash(secret), time.Now().UnixMilli())
-	if err != nil {
-		return "", "", fmt.Errorf("secret of client %s: %w", clientID, err)
-	}
-	return id, secret, nil
 }
 
 // newID returns an id of 130 random bits, in a namespace of its own: no person can be called so.

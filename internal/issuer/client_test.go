@@ -29,7 +29,9 @@ func TestClientLifecycle(t *testing.T) {
 		made, err := h.CreateClient(t.Context(), who, grantway.OAuthClient{ID: "mine", Name: "App", Description: "d", Secret: "mine",
 			Roles: assignments("designer ", "application sales", "auditor *")})
 		ok(t, err)
-		want := grantway.OAuthClient{Name: "App", Description: "d", Roles: assignments("application sales", "auditor *", "designer home")}
+		want := grantway.OAuthClient{Name: "App", Description: "d", Roles: assignments("application sales", "auditor *", "designer home"),
+			State: "active", Version: 1, SecretExpiresAt: new(int64), ClientSettings: grantway.ClientSettings{
+				GrantType: "client_credentials", AuthMethod: "client_secret_basic", TokenSeconds: 86400, TokenFormat: "opaque"}}
 		if diff := cmp.Diff(want, made, cmpopts.IgnoreFields(grantway.OAuthClient{}, "ID", "Secret", "CreatedAt"), cmpopts.SortSlices(byRole)); diff != "" {
 			t.Error(diff)
 		}
@@ -37,7 +39,7 @@ func TestClientLifecycle(t *testing.T) {
 			t.Errorf("got %+v", made)
 		}
 		want = made
-		want.Secret = "" // shown once
+		want.Secret, want.SecretExpiresAt = "", nil // shown once
 		for _, ref := range []string{made.ID, "App", "aPP"} {
 			got, err := h.Client(t.Context(), who, ref)
 			ok(t, err)
@@ -51,13 +53,13 @@ func TestClientLifecycle(t *testing.T) {
 		changed.Name, changed.Description, changed.Roles = "app2", "", assignments("auditor *")
 		got, err := h.UpdateClient(t.Context(), who, changed)
 		ok(t, err)
-		changed.Secret = ""
+		changed.Secret, changed.SecretExpiresAt, changed.Version = "", nil, 2
 		if diff := cmp.Diff(changed, got); diff != "" {
 			t.Error(diff)
 		}
 		h.post(grantBody, basic(made.ID, made.Secret)).want(t, 200, "") // an update keeps the secret
 
-		reset, err := h.ResetSecret(t.Context(), who, made.ID)
+		reset, err := h.ResetSecret(t.Context(), who, made.ID, grantway.SecretReset{})
 		ok(t, err)
 		if reset.Secret == made.Secret || reset.Name != "app2" {
 			t.Errorf("got %+v", reset)
@@ -70,7 +72,7 @@ func TestClientLifecycle(t *testing.T) {
 		ok(t, h.DeleteClient(t.Context(), who, made.ID))
 		for _, err := range []error{
 			errOf(h.Client(t.Context(), who, made.ID)), errOf(h.Client(t.Context(), who, "app2")), errOf(h.UpdateClient(t.Context(), who, changed)),
-			errOf(h.ResetSecret(t.Context(), who, made.ID)), h.SetActive(t.Context(), who, made.ID, true), h.DeleteClient(t.Context(), who, made.ID),
+			errOf(h.ResetSecret(t.Context(), who, made.ID, grantway.SecretReset{})), h.SetActive(t.Context(), who, made.ID, true), h.DeleteClient(t.Context(), who, made.ID),
 			h.DeleteClient(t.Context(), who, ""),
 		} {
 			if code(err) != grantway.NotFound {
@@ -167,7 +169,7 @@ func TestClientRefused(t *testing.T) {
 			}
 			c.Roles = assignments("designer sales")
 			for what, err := range map[string]error{
-				"update": errOf(h.UpdateClient(t.Context(), admin, c)), "reset": errOf(h.ResetSecret(t.Context(), admin, c.ID)),
+				"update": errOf(h.UpdateClient(t.Context(), admin, c)), "reset": errOf(h.ResetSecret(t.Context(), admin, c.ID, grantway.SecretReset{})),
 				"delete": h.DeleteClient(t.Context(), admin, c.ID), "off": h.SetActive(t.Context(), admin, c.ID, false),
 			} {
 				if code(err) != grantway.Forbidden {
@@ -188,7 +190,7 @@ func TestClientRefused(t *testing.T) {
 		for _, who := range []access.Caller{caller("designer *"), caller("application *"), caller("auditor *"), {}} {
 			for what, err := range map[string]error{
 				"create": errOf(h.CreateClient(t.Context(), who, grantway.OAuthClient{Name: "y", Roles: assignments("designer home")})),
-				"delete": h.DeleteClient(t.Context(), who, mine.ID), "reset": errOf(h.ResetSecret(t.Context(), who, mine.ID)),
+				"delete": h.DeleteClient(t.Context(), who, mine.ID), "reset": errOf(h.ResetSecret(t.Context(), who, mine.ID, grantway.SecretReset{})),
 			} {
 				if code(err) != grantway.Forbidden {
 					t.Errorf("%s by %v: %v", what, who.Roles, err)

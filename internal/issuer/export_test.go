@@ -2,10 +2,10 @@ package issuer
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"net/netip"
 	"time"
-
-	"github.com/grantway/grantway/internal/store"
 )
 
 // What tests of the package's front need from behind it.
@@ -17,19 +17,13 @@ const (
 
 func (i *Issuer) Reload(ctx context.Context, id string) error    { return i.reload(ctx, id) }
 func (i *Issuer) RecordUsage(ctx context.Context) error          { return i.recordUsage(ctx) }
-func (i *Issuer) Purge(ctx context.Context, now time.Time) error { return i.tokens.purge(ctx, now) }
+func (i *Issuer) Purge(ctx context.Context, now time.Time) error { return i.purge(ctx, now) }
 func (i *Issuer) CountTokens(ctx context.Context, now time.Time) error {
 	return i.countTokens(ctx, now)
 }
 
-// AddSecret gives a client one more secret.
-func (i *Issuer) AddSecret(ctx context.Context, clientID string) (id, secret string, err error) {
-	err = i.Store.Write(ctx, func(tx *store.Tx) error {
-		id, secret, err = i.addSecret(ctx, tx, clientID)
-		return err
-	})
-	return id, secret, err
-}
+// Rotate does what is due for the signing keys at now.
+func (i *Issuer) Rotate(ctx context.Context, now time.Time) error { return i.rotateKeys(ctx, now) }
 
 // ForgetSessions makes the next use of each token read the database.
 func (i *Issuer) ForgetSessions() { i.sessions.init() }
@@ -46,3 +40,32 @@ func Throttle(n int) int {
 
 // Forge makes up a well-formed token.
 func Forge() string { return newSecret(tokenPrefix) }
+
+// AgeDocuments makes the documents of other servers older than they are.
+func (i *Issuer) AgeDocuments(by time.Duration) {
+	i.remote.mu.Lock()
+	defer i.remote.mu.Unlock()
+	for at, d := range i.remote.m {
+		d.fetched = d.fetched.Add(-by)
+		i.remote.m[at] = d
+	}
+}
+
+// NonceAt is the nonce of DPoP proofs at a time.
+func (i *Issuer) NonceAt(t time.Time) string { return i.nonce(t) }
+
+// SignAs signs claims with the hub's own key for ES256, as if it had issued them.
+func (i *Issuer) SignAs(typ string, claims map[string]any) (string, error) {
+	key := i.keys.signer("ES256", time.Now())
+	header, err := json.Marshal(map[string]string{"alg": key.alg, "kid": key.kid, "typ": typ})
+	if err != nil {
+		return "", err
+	}
+	body, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	text := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(body)
+	signature, err := key.sign([]byte(text))
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature), err
+}

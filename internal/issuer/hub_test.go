@@ -27,10 +27,14 @@ import (
 // hub is an issuer on a database, behind an HTTP server of its own.
 type hub struct {
 	*issuer.Issuer
-	t      testing.TB
-	store  *store.Store
-	audit  *access.Log
-	server *httptest.Server
+	mu      sync.Mutex
+	people  map[string]access.Caller // by id; guarded by mu
+	remotes *remotes
+	key     string // key-encryption key
+	t       testing.TB
+	store   *store.Store
+	audit   *access.Log
+	server  *httptest.Server
 }
 
 // each runs body with a hub on each kind of database.
@@ -57,7 +61,7 @@ func newKey(t testing.TB) string {
 	return "file:" + path
 }
 
-func start(t testing.TB, s *store.Store, key string) *hub {
+func start(t testing.TB, s *store.Store, key string, options ...func(*issuer.Options)) *hub {
 	t.Helper()
 	kek, err := seal.ParseKey(key)
 	if err != nil {
@@ -69,8 +73,14 @@ func start(t testing.TB, s *store.Store, key string) *hub {
 	}
 	t.Cleanup(sealer.Close)
 	quiet := slog.New(slog.DiscardHandler)
-	h := &hub{t: t, store: s, audit: access.NewLog(s, quiet)}
-	h.Issuer, err = issuer.New(t.Context(), issuer.Options{Store: s, Sealer: sealer, Audit: h.audit, Proxied: proxied})
+	h := &hub{t: t, store: s, audit: access.NewLog(s, quiet), people: map[string]access.Caller{}, remotes: newRemotes(t), key: key}
+	o := issuer.Options{Store: s, Sealer: sealer, Audit: h.audit, Proxied: proxied,
+		URL: func() string { return h.server.URL }, Certificates: certificates, ClientCAs: authorities, TakesCertificates: true,
+		HTTP: h.remotes.client(), Person: h.person, SignedIn: h.signedIn, Exchange: h.exchange, RequestsPerMinute: -1}
+	for _, set := range options {
+		set(&o)
+	}
+	h.Issuer, err = issuer.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,12 +89,16 @@ func start(t testing.TB, s *store.Store, key string) *hub {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/oauth/", h.Handler())
+	mux.Handle("/.well-known/", h.Handler())
 	mux.HandleFunc("/me", func(w http.ResponseWriter, r *http.Request) { // a protected resource
 		who, err := h.Authenticate(r)
 		if err == nil {
 			err = who.Check(access.UseCredential, "home")
 		}
 		if err != nil {
+			if nonce := issuer.Nonce(err); nonce != "" {
+				w.Header().Set("DPoP-Nonce", nonce)
+			}
 			if challenge := issuer.Challenge(err); challenge != "" {
 				w.Header().Set("WWW-Authenticate", challenge)
 			}
@@ -94,6 +108,7 @@ func start(t testing.TB, s *store.Store, key string) *hub {
 		io.WriteString(w, who.ID)
 	})
 	h.server = httptest.NewServer(mux)
+	h.server.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(func() {
 		h.server.Close()
 		if err := h.Stop(context.Background()); err != nil && s.Ping(context.Background()) == nil {
@@ -156,6 +171,15 @@ func (h *hub) exec(clientID, query string, args ...any) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// run changes rows.
+func (h *hub) run(query string, args ...any) {
+	h.t.Helper()
+	ok(h.t, h.store.Write(h.t.Context(), func(tx *store.Tx) error {
+		_, err := tx.ExecContext(h.t.Context(), query, args...)
+		return err
+	}))
 }
 
 // count returns the one number that a query gives.

@@ -17,7 +17,10 @@ package issuer
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -27,6 +30,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/grant"
 	"github.com/grantway/grantway/internal/access"
 	"github.com/grantway/grantway/internal/seal"
 	"github.com/grantway/grantway/internal/store"
@@ -49,6 +56,38 @@ type Options struct {
 	// Credential finds a credential by name or id, as far as who may know of it. nil: there are
 	// none that a client could be limited to.
 	Credential func(who access.Caller, ref string) (id, name string, ok bool)
+	// URL is the issuer identifier: how clients reach the hub, without a slash at the end. nil: "".
+	URL func() string
+
+	// HTTP fetches the keys of clients; nil: only keys that are stored here are known.
+	HTTP *http.Client
+
+	// Certificates returns the certificates that the client of r has shown, its own first: on
+	// this connection, or to a proxy that is trusted. nil: none ever does.
+	Certificates func(r *http.Request) []*x509.Certificate
+
+	// TakesCertificates says that Certificates may return some.
+	TakesCertificates bool
+
+	// ClientCAs issue the certificates of tls_client_auth; nil: nobody does.
+	ClientCAs *x509.CertPool
+
+	// Person returns a person who is active, with the roles of now. nil: there are no people, and
+	// no authorization code grant.
+	Person func(ctx context.Context, id string) (access.Caller, error)
+
+	// SignedIn returns the person who is signed in to the console in the browser that r comes from.
+	SignedIn func(r *http.Request) (access.Caller, bool)
+
+	// Exchange returns a token of a credential, for RFC 8693. nil: there is no such grant.
+	Exchange func(ctx context.Context, who access.Caller, ref grantway.Ref) (*grant.Token, error)
+
+	// RequestsPerMinute limits the calls with one token, on one replica, for clients that have no
+	// limit of their own; 0 is 300, -1 no limit.
+	RequestsPerMinute int
+
+	// KeyPeriod is how long a signing key signs; 0 is 30 days.
+	KeyPeriod time.Duration
 
 	Log *slog.Logger // nil discards
 }
@@ -57,16 +96,23 @@ type Options struct {
 type Issuer struct {
 	Options
 	hashKey  []byte
+	nonceKey []byte  // of DPoP nonces; the same on all replicas
 	nobody   *client // stands in for a client that does not exist
 	clients  registry
 	sessions sessions
 	failures throttle // of clients that authenticate
 	misses   throttle // of access tokens that are not in the database
 	tokens   ledger
+	once     once
+	keys     keyring
+	revoked  revoked // JWTs
+	remote   remote
 	usage    usage
+	requests *prometheus.CounterVec // at the endpoints
+	warned   time.Time              // when expiring secrets were last warned of; tidy's alone
 
 	stop        context.CancelFunc // nil before Start
-	unsubscribe func()
+	unsubscribe []func()
 	background  sync.WaitGroup
 }
 
@@ -78,26 +124,55 @@ func New(ctx context.Context, o Options) (*Issuer, error) {
 	if o.Proxied == nil {
 		o.Proxied = func(*http.Request) (from netip.Addr, secure, ok bool) { return }
 	}
-	i := &Issuer{Options: o}
+	if o.URL == nil {
+		o.URL = func() string { return "" }
+	}
+	if o.Certificates == nil {
+		o.Certificates = func(*http.Request) []*x509.Certificate { return nil }
+	}
+	if o.SignedIn == nil {
+		o.SignedIn = func(*http.Request) (access.Caller, bool) { return access.Caller{}, false }
+	}
+	if o.RequestsPerMinute == 0 {
+		o.RequestsPerMinute = 300
+	}
+	if o.KeyPeriod == 0 {
+		o.KeyPeriod = 30 * 24 * time.Hour
+	}
+	i := &Issuer{Options: o, once: newOnce(o.Store), remote: remote{http: o.HTTP}}
+	i.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "grantway_oauth_requests_total", Help: "Requests at the OAuth endpoints, by endpoint and outcome (ok, or the error code).",
+	}, []string{"endpoint", "outcome"})
 	i.sessions.init()
 	i.tokens.init(o.Store)
 	if err := i.loadHashKey(ctx); err != nil {
 		return nil, fmt.Errorf("key for the hashes of secrets and tokens: %w", err)
 	}
+	i.nonceKey = derive(i.hashKey, "dpop nonce")
 	i.nobody = &client{secrets: []clientSecret{{hash: i.hash(newSecret(secretPrefix))}}}
+	i.nobody.AuthMethod = grantway.AuthSecret
 	return i, nil
 }
 
 // Start loads the clients, and follows their changes until Stop. ctx bounds the call only.
 func (i *Issuer) Start(ctx context.Context) error {
-	i.unsubscribe = i.Store.Subscribe(topicClient, i.clientChanged) // first, so that no change falls between
-	if err := i.clientChanged(ctx, ""); err != nil {
-		i.unsubscribe()
-		return err
+	topics := []struct {
+		name string
+		load func(ctx context.Context, key string) error
+	}{{topicClient, i.clientChanged}, {topicToken, i.tokenRevoked}, {topicKey, i.keysChanged}}
+	for _, t := range topics { // first, so that no change falls between
+		i.unsubscribe = append(i.unsubscribe, i.Store.Subscribe(t.name, t.load))
+	}
+	for _, t := range topics {
+		if err := t.load(ctx, ""); err != nil {
+			i.forget()
+			return err
+		}
 	}
 	running, stop := context.WithCancel(context.Background())
 	i.stop = stop
 	i.background.Go(func() { i.tokens.run(running) })
+	i.background.Go(func() { i.once.run(running) })
 	i.background.Go(func() { i.tidy(running) })
 	return nil
 }
@@ -108,10 +183,18 @@ func (i *Issuer) Stop(ctx context.Context) error {
 	if i.stop == nil {
 		return nil
 	}
-	i.unsubscribe()
+	i.forget()
 	i.stop()
 	i.background.Wait()
 	return i.recordUsage(ctx)
+}
+
+// forget ends the subscriptions.
+func (i *Issuer) forget() {
+	for _, cancel := range i.unsubscribe {
+		cancel()
+	}
+	i.unsubscribe = nil
 }
 
 // tidy does what is due every minute until ctx ends.
@@ -127,8 +210,11 @@ func (i *Issuer) tidy(ctx context.Context) {
 		now := time.Now()
 		i.sessions.expire(now)
 		i.complain(ctx, "use of clients not recorded", i.recordUsage(ctx))
-		i.complain(ctx, "expired tokens not deleted", i.tokens.purge(ctx, now))
+		i.complain(ctx, "expired tokens not deleted", i.purge(ctx, now))
 		i.complain(ctx, "tokens of clients not counted", i.countTokens(ctx, now))
+		i.complain(ctx, "signing keys not rotated", i.rotateKeys(ctx, now))
+		i.revoked.expire(now)
+		i.warnExpiring(now)
 	}
 }
 
@@ -174,22 +260,59 @@ func (i *Issuer) sealedHashKey(ctx context.Context) (sealed []byte, err error) {
 	return sealed, err
 }
 
+// derive makes another key of one.
+func derive(key []byte, purpose string) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(purpose))
+	return mac.Sum(nil)
+}
+
 // Reseal seals what the issuer keeps sealed with the newest data key. It is a seal.Reseal.
 func (i *Issuer) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) {
-	sealed, err := i.sealedHashKey(ctx)
+	type value struct {
+		place  seal.Place
+		sealed []byte
+		update string
+	}
+	key, err := i.sealedHashKey(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("key for the hashes of secrets and tokens: %w", err)
 	}
-	renewed, ok, err := s.Renew(hashKeyPlace, sealed)
-	if err != nil || !ok {
-		return 0, err
+	values := []value{{hashKeyPlace, key, `UPDATE issuer_state SET value = $1 WHERE name = $2 AND value = $3`}}
+	for _, source := range []struct {
+		query, update string
+		place         func(id string) seal.Place
+	}{
+		{`SELECT id, sealed FROM client_secret WHERE sealed IS NOT NULL`, `UPDATE client_secret SET sealed = $1 WHERE id = $2 AND sealed = $3`, secretPlace},
+		{`SELECT kid, sealed FROM signing_key`, `UPDATE signing_key SET sealed = $1 WHERE kid = $2 AND sealed = $3`, keyPlace},
+	} {
+		err := store.Each(ctx, i.Store.Read(), func(rows *sql.Rows) error {
+			var id string
+			var sealed []byte
+			err := rows.Scan(&id, &sealed)
+			values = append(values, value{source.place(id), sealed, source.update})
+			return err
+		}, source.query)
+		if err != nil {
+			return 0, fmt.Errorf("secrets and signing keys: %w", err)
+		}
 	}
-	err = i.Store.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE issuer_state SET value = $1 WHERE name = $2`, renewed, hashKeyName)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("key for the hashes of secrets and tokens: %w", err)
+	for _, v := range values {
+		renewed, ok, err := s.Renew(v.place, v.sealed)
+		if err != nil {
+			return n, err
+		}
+		if !ok {
+			continue
+		}
+		err = i.Store.Write(ctx, func(tx *store.Tx) error {
+			_, err := tx.ExecContext(ctx, v.update, renewed, v.place.Row, v.sealed)
+			return err
+		})
+		if err != nil {
+			return n, fmt.Errorf("sealing %s again: %w", v.place, err)
+		}
+		n++
 	}
-	return 1, nil
+	return n, nil
 }

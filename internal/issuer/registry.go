@@ -2,10 +2,10 @@ package issuer
 
 import (
 	"context"
-	"crypto/subtle"
 	"database/sql"
 	"fmt"
 	"math"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,37 +21,45 @@ const topicClient = "client"
 // client is an OAuth client as it was when it was last read. It is immutable.
 type client struct {
 	grantway.OAuthClient // without Secret
-	version              int64
 	active               bool
-	grantType            string
-	authMethod           string
 	lifetime             time.Duration // of its tokens
+	tokensAfter          int64         // Unix milliseconds; tokens issued before are revoked
+	networks             []netip.Prefix
+	scopes               access.Permissions // that people may let it use
 	secrets              []clientSecret
 	caller               access.Caller
 }
 
+// clientSecret is one secret of a client. Times are in Unix milliseconds.
 type clientSecret struct {
-	id        string
-	hash      string
-	expiresAt int64 // Unix milliseconds, 0: never
+	id, hash  string
+	sealed    []byte // nil: only the hash is kept
+	createdAt int64
+	expiresAt int64 // 0: never
+	lastUsed  int64 // 0: never; as it was when the client was read
+}
+
+func (s clientSecret) good(now time.Time) bool {
+	return s.expiresAt == 0 || now.UnixMilli() < s.expiresAt
 }
 
 // gone is what is left of a deleted client. No version is newer, so a slow reader cannot
 // bring the client back.
-var gone = &client{version: math.MaxInt64}
+var gone = &client{OAuthClient: grantway.OAuthClient{Version: math.MaxInt64}}
 
 // entry is the place of one client in memory; sessions point to it.
 type entry struct {
 	state  atomic.Pointer[client]
 	live   atomic.Int64 // tokens that have not expired, about; see lifetime
 	issued atomic.Int64 // tokens since live was counted
+	calls  atomic.Int64 // of the API since they were written down
 }
 
 // set replaces the state by a newer one.
 func (e *entry) set(c *client) {
 	for {
 		old := e.state.Load()
-		if old.version > c.version || e.state.CompareAndSwap(old, c) {
+		if old.Version > c.Version || e.state.CompareAndSwap(old, c) {
 			return
 		}
 	}
@@ -165,15 +173,18 @@ func readClients(ctx context.Context, db store.Querier, id string) ([]*client, e
 	err := store.Each(ctx, db, func(rows *sql.Rows) error {
 		c := &client{}
 		var seconds, created int64
-		if err := rows.Scan(&c.ID, &c.Name, &c.Description, &c.active, &c.grantType, &c.authMethod, &seconds, &c.version, &created); err != nil {
+		var settings string
+		if err := rows.Scan(&c.ID, &c.Name, &c.Description, &c.active, &c.GrantType, &c.AuthMethod, &seconds, &c.Version, &created, &settings, &c.tokensAfter); err != nil {
 			return err
 		}
-		c.lifetime = time.Duration(seconds) * time.Second
+		if err := c.compile(settings, seconds); err != nil {
+			return err
+		}
 		c.CreatedAt = time.UnixMilli(created).UTC()
 		c.Roles = []grantway.Assignment{}
 		all, byID[c.ID] = append(all, c), c
 		return nil
-	}, `SELECT id, name, description, active, grant_type, auth_method, token_seconds, version, created_at
+	}, `SELECT id, name, description, active, grant_type, auth_method, token_seconds, version, created_at, settings, tokens_after
 		FROM client WHERE id >= $1 AND id <= $2`, from, to)
 	if err != nil {
 		return nil, err
@@ -181,14 +192,14 @@ func readClients(ctx context.Context, db store.Querier, id string) ([]*client, e
 	err = store.Each(ctx, db, func(rows *sql.Rows) error {
 		var id string
 		var s clientSecret
-		if err := rows.Scan(&id, &s.id, &s.hash, &s.expiresAt); err != nil {
+		if err := rows.Scan(&id, &s.id, &s.hash, &s.sealed, &s.createdAt, &s.expiresAt, &s.lastUsed); err != nil {
 			return err
 		}
 		if c := byID[id]; c != nil {
 			c.secrets = append(c.secrets, s)
 		}
 		return nil
-	}, `SELECT client_id, id, hash, expires_at FROM client_secret
+	}, `SELECT client_id, id, hash, sealed, created_at, expires_at, last_used FROM client_secret
 		WHERE client_id >= $1 AND client_id <= $2 ORDER BY created_at, id`, from, to)
 	if err != nil {
 		return nil, err
@@ -215,19 +226,6 @@ func readClients(ctx context.Context, db store.Querier, id string) ([]*client, e
 		c.caller = access.Caller{ID: c.ID, Name: c.Name, Kind: access.Client, Roles: c.Roles, Uses: c.Credentials}
 	}
 	return all, nil
-}
-
-// accepts says whether secret is one of c's and may be used by method, and which. It
-// compares with every secret, in the same time whatever the outcome.
-func (i *Issuer) accepts(c *client, secret, method string, now time.Time) (id string, ok bool) {
-	got := []byte(i.hash(secret))
-	for _, s := range c.secrets {
-		same := subtle.ConstantTimeCompare(got, []byte(s.hash)) == 1
-		if same && (s.expiresAt == 0 || now.UnixMilli() < s.expiresAt) {
-			id, ok = s.id, true
-		}
-	}
-	return id, ok && c.active && (c.authMethod == authSecret || c.authMethod == method)
 }
 
 // version returns the version of a client in the database, 0 when it is not there. The

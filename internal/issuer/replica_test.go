@@ -21,9 +21,11 @@ import (
 // heard returns a function that waits until h has been told of n more changes of clients, which
 // takes store.Staleness at most, and longer on a busy machine.
 // Subscribers are told in the order in which they subscribed, so h knows by then.
-func (h *hub) heard() (wait func(n int)) {
+func (h *hub) heard() (wait func(n int)) { return h.heardOf("client") }
+
+func (h *hub) heardOf(topic string) (wait func(n int)) {
 	told := make(chan struct{}, 100)
-	cancel := h.store.Subscribe("client", func(context.Context, string) error { told <- struct{}{}; return nil })
+	cancel := h.store.Subscribe(topic, func(context.Context, string) error { told <- struct{}{}; return nil })
 	h.t.Cleanup(cancel)
 	return func(n int) {
 		h.t.Helper()
@@ -48,7 +50,7 @@ func TestReplicas(t *testing.T) {
 				t.Fatalf("%d %s", got.status, got.body)
 			}
 		}
-		reset, err := a.ResetSecret(t.Context(), owner, c.ID)
+		reset, err := a.ResetSecret(t.Context(), owner, c.ID, grantway.SecretReset{})
 		ok(t, err)
 		b.post(grantBody, basic(c.ID, c.Secret)).want(t, 401, "invalid_client") // although b remembers it
 		c.Secret = reset.Secret

@@ -9,6 +9,7 @@
 //   stdout  one JSON line when ready: issuer and endpoints; then one for each account that
 //           has changed
 //   exit    when stdin closes, so that no server outlives its test
+import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:https';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -93,9 +94,15 @@ const provider = new Provider(issuer, {
   },
 });
 
-for (const server of [plain, mutual]) server.on('request', provider.callback());
+// A door without TLS, so that a benchmark compares servers and not their ciphers.
+const bare = createHttpServer();
+bare.listen(0, '127.0.0.1');
+await once(bare, 'listening');
+
+for (const server of [plain, mutual, bare]) server.on('request', provider.callback());
 console.log(JSON.stringify({
   issuer,
+  plain_address: `127.0.0.1:${bare.address().port}`,
   token_endpoint: `${issuer}/token`,
   mtls_token_endpoint: `${mtls}/token`,
   introspection_endpoint: `${issuer}/token/introspection`,

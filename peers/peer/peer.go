@@ -60,6 +60,7 @@ type Server struct {
 	MTLSTokenURL  string `json:"mtls_token_endpoint"` // the one that asks for a client certificate; "" when there is none
 	IntrospectURL string `json:"introspection_endpoint"`
 	RevokeURL     string `json:"revocation_endpoint"`
+	PlainAddress  string `json:"plain_address"` // host and port that serve the same without TLS; "" when nothing does
 
 	// CAFile is a PEM file with the only authority that vouches for the server, for
 	// processes that take it from SSL_CERT_FILE.
