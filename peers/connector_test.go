@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -117,9 +116,13 @@ func TestProxy(t *testing.T) {
 // hubToken signs the owner of a hub in.
 func hubToken(t *testing.T, hub *grantwaytest.Hub) string {
 	t.Helper()
-	resp, err := http.PostForm(hub.URL+"/oauth/token", url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {hub.Owner.ClientID}, "client_secret": {string(hub.Owner.ClientSecret)},
-	})
+	r, err := http.NewRequestWithContext(t.Context(), "POST", hub.URL+"/oauth/token", strings.NewReader("grant_type=client_credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth(hub.Owner.ClientID, string(hub.Owner.ClientSecret))
+	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,6 +148,7 @@ func (c *cli) clientEdit() *cobra.Command {
 	var s clientFlags
 	var roles []string
 	var name, description string
+	var anyCredential bool
 	cmd := &cobra.Command{
 		Use:     "edit NAME|ID",
 		Short:   "Change settings of a client; what no flag names stays",
@@ -168,9 +169,11 @@ func (c *cli) clientEdit() *cobra.Command {
 					}
 				}
 			}
-			if uses, err := s.uses(); err != nil {
+			uses, err := s.uses()
+			if err != nil {
 				return err
-			} else if uses != nil {
+			}
+			if uses != nil || anyCredential {
 				if patch["credentials"], err = json.Marshal(uses); err != nil {
 					return err
 				}
@@ -198,6 +201,8 @@ func (c *cli) clientEdit() *cobra.Command {
 	s.add(c, cmd)
 	roleFlag(cmd, &roles)
 	cmd.Flags().StringVar(&name, "name", "", "new name")
+	cmd.Flags().BoolVar(&anyCredential, "any-credential", false, "let the client use all credentials that its roles allow")
+	cmd.MarkFlagsMutuallyExclusive("credential", "any-credential")
 	cmd.Flags().StringVar(&description, "description", "", "what the client is")
 	return cmd
 }

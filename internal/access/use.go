@@ -7,6 +7,15 @@ import (
 	"github.com/grantway/grantway"
 )
 
+// CheckListed says whether the credential with this id is on c's list, if it has one, for
+// whatever use. The error is of code Forbidden.
+func (c Caller) CheckListed(credential string) error {
+	if c.Uses == nil || slices.ContainsFunc(c.Uses, func(u grantway.CredentialUse) bool { return u.Credential == credential }) {
+		return nil
+	}
+	return grantway.Errorf(grantway.Forbidden, "this credential is not on the list of those that this client may use")
+}
+
 // CheckToken says whether c's list of credentials, if it has one, lets it read tokens of the
 // credential with this id. What its roles allow is for Check. The error is of code Forbidden.
 func (c Caller) CheckToken(credential string) error {
@@ -15,12 +24,10 @@ func (c Caller) CheckToken(credential string) error {
 	}) {
 		return nil
 	}
-	for _, u := range c.Uses {
-		if u.Credential == credential {
-			return grantway.Errorf(grantway.Forbidden, "this client may use the credential through the proxy only, and gets no tokens of it")
-		}
+	if err := c.CheckListed(credential); err != nil {
+		return err
 	}
-	return notListed()
+	return grantway.Errorf(grantway.Forbidden, "this client may use the credential through the proxy only, and gets no tokens of it")
 }
 
 // CheckRequest says whether c's list of credentials, if it has one, lets it send a request
@@ -30,7 +37,9 @@ func (c Caller) CheckRequest(credential, method, path string) error {
 	if c.Uses == nil {
 		return nil
 	}
-	listed := false
+	if err := c.CheckListed(credential); err != nil {
+		return err
+	}
 	for _, u := range c.Uses {
 		if u.Credential != credential {
 			continue
@@ -38,16 +47,8 @@ func (c Caller) CheckRequest(credential, method, path string) error {
 		if allowsMethod(u.Methods, method) && allowsPath(u.Paths, path) {
 			return nil
 		}
-		listed = true
-	}
-	if !listed {
-		return notListed()
 	}
 	return grantway.Errorf(grantway.Forbidden, "this client may use the credential, but not with this method and path")
-}
-
-func notListed() error {
-	return grantway.Errorf(grantway.Forbidden, "this credential is not on the list of those that this client may use")
 }
 
 func allowsMethod(methods []string, method string) bool {

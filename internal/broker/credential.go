@@ -142,6 +142,10 @@ func (b *Broker) draft(ctx context.Context, who access.Caller, c grantway.Creden
 		if err != nil {
 			return nil, err
 		}
+		if err := who.CheckToken(h.id); err != nil { // what is written here says where tokens go
+			b.Audit.Denied(ctx, who, grantway.Event{Action: p.String(), Object: object(h.name), Division: h.division})
+			return nil, err
+		}
 		old, r, err := b.read(ctx, h.id)
 		if err != nil {
 			return nil, err

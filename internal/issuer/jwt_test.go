@@ -82,7 +82,7 @@ func TestS42JWT(t *testing.T) {
 			now := float64(time.Now().Unix())
 			if body["iss"] != h.server.URL || body["aud"] != h.server.URL || body["sub"] != c.ID || body["client_id"] != c.ID ||
 				body["exp"].(float64)-body["iat"].(float64) != 600 || body["iat"].(float64) > now || body["iat"].(float64) < now-60 ||
-				body["scope"] != "credential.pick credential.status credential.use" {
+				body["scope"] != "credential.pick credential.status credential.use connector.read" {
 				t.Errorf("claims %v", body)
 			}
 			if jti, _ := body["jti"].(string); len(jti) < 26 {

@@ -42,7 +42,7 @@ func TestS47Introspect(t *testing.T) {
 				}
 			}
 			about := h.introspect(c, token)
-			if about["client_id"] != c.ID || about["sub"] != c.ID || about["iss"] != h.server.URL || about["scope"] != "credential.pick credential.status credential.use" ||
+			if about["client_id"] != c.ID || about["sub"] != c.ID || about["iss"] != h.server.URL || about["scope"] != "credential.pick credential.status credential.use connector.read" ||
 				about["exp"].(float64)-about["iat"].(float64) != 86400 || about["token_type"] != "Bearer" {
 				t.Errorf("%v", about)
 			}
@@ -355,13 +355,13 @@ func TestSettingsKept(t *testing.T) {
 		all := grantway.ClientSettings{TokenSeconds: 600, TokenFormat: "jwt", TokenAlg: "ES256", RequestsPerMinute: 5, AllowedNetworks: []string{"10.1.2.3/8"},
 			Resources: []string{"https://a.example"}, AuthMethod: grantway.AuthTLS, TLSDNS: "a.example", CertificateBound: true,
 			Advice: &grantway.Advice{Answers: map[string]string{"user": "yes"}}}
+		wait := b.heard()
 		c := a.make(settings(all))
 		all.GrantType, all.AllowedNetworks = "client_credentials", []string{"10.0.0.0/8"}
 		all.Advice = &grantway.Advice{Answers: map[string]string{"user": "yes"}, Grant: "authorization_code", PKCE: true, Chosen: "client_credentials"}
 		if diff := cmp.Diff(all, c.ClientSettings); diff != "" {
 			t.Error(diff)
 		}
-		wait := b.heard()
 		var got grantway.OAuthClient
 		for got.ID == "" {
 			var err error

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -16,6 +17,10 @@ func (p *Proxy) ServeEndpoint(w http.ResponseWriter, r *http.Request, who access
 	u, err := p.Broker.Upstream(ctx, who, credential)
 	if err != nil {
 		return err
+	}
+	if err := who.CheckListed(u.ID); err != nil { // before a token is asked for
+		refused, _ := errors.AsType[*grantway.Error](err)
+		return p.deny(ctx, who, "proxy.request", u.Name, u.Division, refused)
 	}
 	auth, err := u.Authorize(ctx, who)
 	if err != nil {

@@ -133,11 +133,7 @@ func (g *rig) limit(t *testing.T, name string, limit grantway.RateLimit) {
 // signIn gets a token of the hub for one of its clients.
 func (g *rig) signIn(t *testing.T, id, secret string) string {
 	t.Helper()
-	resp, err := g.http.PostForm(g.URL+"/oauth/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	resp := g.askToken(t, g.http, grantway.OAuthClient{ID: id, Secret: secret}, url.Values{"grant_type": {"client_credentials"}})
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
@@ -145,6 +141,23 @@ func (g *rig) signIn(t *testing.T, id, secret string) string {
 		t.Fatalf("sign in: HTTP %d, %v", resp.StatusCode, err)
 	}
 	return answer.AccessToken
+}
+
+// askToken asks the hub for a token, as a client that authenticates with Basic.
+func (g *rig) askToken(t *testing.T, by *http.Client, c grantway.OAuthClient, form url.Values) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", g.URL+"/oauth/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth(c.ID, c.Secret)
+	resp, err := by.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
 }
 
 // client makes a client that may use what uses say, and returns a token for it.
