@@ -21,7 +21,7 @@ import (
 func (a *API) describe() *huma.OpenAPI {
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	schemas.RegisterTypeAlias(reflect.TypeFor[grantway.Value](), reflect.TypeFor[valueSchema]())
-	schemas.RegisterTypeAlias(reflect.TypeFor[json.RawMessage](), reflect.TypeFor[definition]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[json.RawMessage](), reflect.TypeFor[rawSchema]())
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Grantway", Version: a.Version,
@@ -148,6 +148,14 @@ func (valueSchema) Schema(huma.Registry) *huma.Schema {
 			{Type: "array", Description: "Extra parameters.", Items: &huma.Schema{Type: "object", Properties: text("in", "name", "value"), Required: []string{"in", "name", "value"}, AdditionalProperties: false}},
 		},
 	}
+}
+
+// rawSchema stands for json.RawMessage in the document.
+type rawSchema struct{}
+
+// Schema implements huma.SchemaProvider.
+func (rawSchema) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: "object", Description: "The definition of a connector, whose schema is /schema/connector.json, or a JWK set (RFC 7517).", AdditionalProperties: true}
 }
 
 // Schema implements huma.SchemaProvider.
