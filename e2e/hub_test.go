@@ -110,7 +110,7 @@ func launch(t *testing.T, s site) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"serve", "--listen", "127.0.0.1:0", "--allow-networks", "127.0.0.0/8", "--log-format", "json", "--data", s.data}
+	args := []string{"serve", "--listen", "127.0.0.1:0", "--allow-networks", "127.0.0.0/8", "--requests-per-minute", "-1", "--log-format", "json", "--data", s.data}
 	if s.database != "" {
 		args = append(args, "--database", s.database)
 	}
