@@ -108,6 +108,14 @@ next:
 	return s, true
 }
 
+// PermissionNames lists all permissions, as scopes name them.
+func PermissionNames() (names []string) {
+	for p := range permissionCount {
+		names = append(names, p.String())
+	}
+	return names
+}
+
 // permissionsOf is the one table of what a role may do. An unknown role, such as one that
 // a newer hub wrote, may do nothing.
 //

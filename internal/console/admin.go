@@ -98,22 +98,6 @@ func (c *Console) deleteDivision(r *request) (answer, error) {
 	return answer{redirect: "/divisions", flash: "The division " + p.Name + " is deleted."}, err
 }
 
-type clientsPage struct {
-	Frame
-	Clients []grantway.OAuthClient
-	Next    string
-}
-
-func (c *Console) clients(r *request) (answer, error) {
-	p := &clientsPage{Frame: frame("clients", "OAuth clients", administration, crumb{"Access", ""})}
-	page, err := c.Issuer.Clients(r.Context(), r.who, r.FormValue("cursor"), 100)
-	p.Clients = page.Items
-	if page.Next != "" {
-		p.Next = "/clients?cursor=" + url.QueryEscape(page.Next)
-	}
-	return answer{page: p}, err
-}
-
 // auditPage is the audit trail, newest first.
 type auditPage struct {
 	Frame

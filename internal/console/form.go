@@ -176,6 +176,7 @@ var methodTitles = map[string]string{
 	"tls_client_auth":             "Client certificate (authority)",
 	"self_signed_tls_client_auth": "Client certificate (self-signed)",
 	"none":                        "None (public client)",
+	"federated":                   "JWT of another issuer (no secret)",
 
 	"token": "Token", "approle": "AppRole", "kubernetes": "Kubernetes", "jwt": "JWT",
 	"managed_identity": "Managed identity", "client_secret": "Client secret", "certificate": "Certificate", "workload_identity": "Workload identity",

@@ -103,11 +103,11 @@ func (c *Console) menu(who access.Caller, here string) []section {
 	add("Integrations",
 		entry{access.ReadConnector, item{Title: "Integrations", Path: "/integrations", Icon: "apps"}},
 		entry{access.ReadConnector, item{Title: "Connectors", Path: "/connectors", Icon: "plug"}},
-		entry{access.ReadCredential, item{Title: "Instances", Path: "/instances", Icon: "topology-star-3"}})
+		entry{access.ReadCredential, item{Title: "Instances", Path: "/instances", Icon: "topology-star-3"}},
+		entry{access.ReadClient, item{Title: "OAuth", Path: "/clients", Icon: "robot"}})
 	add("Access",
 		entry{access.ReadPerson, item{Title: "People", Path: "/people", Icon: "users"}},
 		entry{access.ReadPerson, item{Title: "Single sign-on", Path: "/single-sign-on", Icon: "login-2"}},
-		entry{access.ReadClient, item{Title: "OAuth clients", Path: "/clients", Icon: "robot"}},
 		entry{access.ReadAudit, item{Title: "Audit trail", Path: "/audit", Icon: "list-details"}})
 	add("System",
 		entry{access.ReadStore, item{Title: "Settings", Path: "/settings", Icon: "settings"}},
@@ -178,6 +178,9 @@ func (c *Console) parse() (map[string]*template.Template, error) {
 		"list":     func(items ...string) []string { return items },
 		"role":     role,
 		"initials": initials,
+		"grant":    grantTitle,
+		"method":   func(name string) string { return cmp.Or(methodTitles[name], name) },
+		"int64":    func(n grantway.Seconds) int64 { return int64(n) },
 		"join":     strings.Join,
 		"category": categoryTitle,
 		"tabs":     c.tabsOf,

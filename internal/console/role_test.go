@@ -121,6 +121,20 @@ var rules = map[string]struct {
 	"GET /single-sign-on/delete":                  {who: ownerOnly, status: 404},
 	"POST /single-sign-on/delete":                 {who: ownerOnly, status: 404, form: form("confirm", "x")},
 	"GET /clients":                                {who: readersToo, status: 200},
+	"GET /clients/advice":                         {path: "/clients/advice?answer.user=no", who: readersToo, status: 200},
+	"GET /clients/add":                            {who: runnersToo, status: 200},
+	"POST /clients/add":                           {who: runners, status: 200, new: true, form: form("name", "{new}-2", "grant_type", "client_credentials", "role", "application", "division", "home")}, // with its secret
+	"GET /clients/{id}/details":                   {path: "/clients/{client}/details", who: readers, status: 200},
+	"GET /clients/{id}/edit":                      {path: "/clients/{client}/edit", who: runners, status: 200},
+	"POST /clients/{id}/edit":                     {path: "/clients/{client}/edit", who: runners, status: 303, new: true, form: form("name", "{new}", "grant_type", "client_credentials", "role", "application", "division", "home")},
+	"POST /clients/{id}/activate":                 {path: "/clients/{client}/activate", who: runners, status: 303, form: form("a", "b")},
+	"POST /clients/{id}/deactivate":               {path: "/clients/{client}/deactivate", who: runners, status: 303, new: true, form: form("a", "b")},
+	"POST /clients/{id}/secrets/add":              {path: "/clients/{client}/secrets/add", who: runners, status: 200, new: true, form: form("overlap", "24h")},
+	"POST /clients/{id}/secrets/reset":            {path: "/clients/{client}/secrets/reset", who: runners, status: 200, new: true, form: form("tokens", "revoke")},
+	"POST /clients/{id}/secrets/revoke":           {path: "/clients/{client}/secrets/revoke", who: runners, status: 404, new: true, form: form("secret", "none")},
+	"POST /clients/{id}/tokens/revoke":            {path: "/clients/{client}/tokens/revoke", who: runners, status: 303, form: form("a", "b")},
+	"GET /clients/{id}/delete":                    {path: "/clients/{client}/delete", who: runners, status: 200},
+	"POST /clients/{id}/delete":                   {path: "/clients/{client}/delete", who: runners, status: 303, new: true, form: form("confirm", "{new}")},
 	"GET /audit":                                  {who: readersToo, status: 200},
 	"GET /audit/export":                           {who: readersToo, status: 200},
 	"GET /settings":                               {who: readersToo, status: 200},
@@ -233,7 +247,7 @@ type objects struct {
 }
 
 // make makes one of each, and returns what puts their names in the place of {credential},
-// {person}, {store}, {connector} and {new}, which is the name of all of them.
+// {person}, {store}, {connector}, {client} and {new}, which is the name of all of them.
 func (o *objects) make() *strings.Replacer {
 	o.Helper()
 	o.n++
@@ -253,12 +267,14 @@ func (o *objects) make() *strings.Replacer {
 	must(err)
 	_, err = o.hub.CreateDivision(o.Context(), grantway.Division{Name: name})
 	must(err)
+	client, err := o.hub.CreateOAuthClient(o.Context(), grantway.OAuthClient{Name: name, Roles: []grantway.Assignment{{Role: access.Application, Division: "home"}}})
+	must(err)
 	definition := "name: " + name + "\ntitle: " + name + "\ninputs:\n  - {key: client_id, required: true}\n  - {key: client_secret, type: secret, required: true}\n" +
 		"request:\n  url: https://token.invalid/token\n  body:\n    pairs: {id: '{{client_id}}', secret: '{{client_secret}}'}\n"
 	if r := o.boss.post("/connectors/import", form("yaml", definition)); r.StatusCode != http.StatusSeeOther {
 		o.Fatalf("import a connector: %d\n%.600s", r.StatusCode, text(r.body))
 	}
-	return strings.NewReplacer("{credential}", credential.ID, "{person}", invitation.Person.ID, "{store}", name, "{connector}", name, "{new}", name)
+	return strings.NewReplacer("{credential}", credential.ID, "{person}", invitation.Person.ID, "{store}", name, "{connector}", name, "{client}", client.ID, "{new}", name)
 }
 
 var tags = regexp.MustCompile(`<[^>]*>|\s+`)

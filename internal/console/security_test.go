@@ -310,7 +310,7 @@ func TestStoredScript(t *testing.T) {
 	v.post("/people/invite", form("email", "script@example.com", "name", script, "role", "auditor", "division", "*"))
 	q := url.QueryEscape(script)
 	pages := []string{"/credentials", "/credentials?q=" + q + "&sort=" + q + "&health=" + q + "&division=" + q, "/credentials/" + c.ID, "/credentials/" + c.ID + "?span=" + q, "/credentials/" + c.ID + "/edit", "/credentials/" + c.ID + "/delete",
-		"/stores", "/stores/scripted/details", "/stores/scripted/edit", "/stores/scripted/delete", "/stores/add?kind=" + q, "/single-sign-on", "/single-sign-on/delete", "/divisions", "/clients", "/people", "/audit", "/audit?action=" + q + "&object=" + q + "&caller=" + q + "&outcome=" + q + "&from=" + q, "/account", "/sign-in?to=" + q, "/" + url.PathEscape(script), "/credentials/" + url.PathEscape(script)}
+		"/stores", "/stores/scripted/details", "/stores/scripted/edit", "/stores/scripted/delete", "/stores/add?kind=" + q, "/single-sign-on", "/single-sign-on/delete", "/divisions", "/clients", "/clients?cursor=" + q, "/clients/add?grant_type=" + q, "/clients/advice?answer.user=" + q, "/people", "/audit", "/audit?action=" + q + "&object=" + q + "&caller=" + q + "&outcome=" + q + "&from=" + q, "/account", "/sign-in?to=" + q, "/" + url.PathEscape(script), "/credentials/" + url.PathEscape(script)}
 	check := func(where, body string) {
 		t.Helper()
 		if strings.Contains(body, "<script>") || strings.Contains(body, "<img src=x") || strings.Contains(body, "'49") {
@@ -331,6 +331,8 @@ func TestStoredScript(t *testing.T) {
 	f = form("name", script, "issuer", script, "client_id", script, "client_secret", script, "scopes", script, "claim", script, "value", script, "role", script, "division", script)
 	check("the form of single sign-on", v.post("/single-sign-on", f).body)
 	check("the test of single sign-on", v.post("/single-sign-on/test", f).body)
+	check("the form of a client", v.post("/clients/add", form("name", script, "description", script, "grant_type", "authorization_code", "redirect_uris", script, "scopes", script, "token_seconds", script, "token_endpoint_auth_method", "federated", "federation_issuer", script, "federation_subject", script,
+		"federation_audience", script, "federation_jwks_uri", script, "federation_jwks", script, "allowed_networks", script, "resources", script, "requests_per_minute", script, "use.credential", script, "use.via", script, "use.methods", script, "use.paths", script, "role", script, "division", script)).body)
 	check("bulk validation", v.post("/credentials/validate-many", form("id", script, "result", `{"id":"x","name":"<script>","message":"<script>"}`)).body)
 	check("the sign-in page", newVisitor(t, h.URL).get("/sign-in").body)
 	check("sign-in", newVisitor(t, h.URL).post("/sign-in", form("email", script, "password", "x", "to", script)).body)

@@ -52,7 +52,7 @@ func Advise(answers map[string]string) (grantway.Advice, error) {
 		a.Against = []string{"Authorization code would ask people to sign in a second time",
 			"Client credentials know no person, so nobody could tell afterwards who did what",
 			"This hub does not take SAML assertions; the system that you call has to, or use the authorization code grant with single sign-on"}
-		a.Request = []string{"browser → program: SAML response of the identity provider",
+		a.Request = []string{"identity provider → program: SAML response, in the browser",
 			"program → token endpoint: grant_type=urn:ietf:params:oauth:grant-type:saml2-bearer, assertion", "token endpoint → program: access token"}
 	case forUser:
 		a.Grant, a.PKCE = grantway.GrantAuthorizationCode, true
@@ -60,15 +60,15 @@ func Advise(answers map[string]string) (grantway.Advice, error) {
 			"The token acts for the person, within the person's roles, and the audit trail names the person",
 			"The person, or an administrator, can take it back"}
 		a.Against = []string{"Client credentials know no person: the program would need rights on everybody's data"}
-		a.Request = []string{"browser → /oauth/authorize: client_id, redirect_uri, scope, code_challenge (S256)", "person: signs in, allows",
-			"browser → redirect_uri: code", "program → /oauth/token: grant_type=authorization_code, code, code_verifier", "/oauth/token → program: access token"}
+		a.Request = []string{"program → hub: /oauth/authorize with client_id, redirect_uri, scope, code_challenge (S256), in the browser", "hub → person: sign in, and allow it?", "person → hub: yes",
+			"hub → program: code, at the redirect_uri", "program → hub: /oauth/token with grant_type=authorization_code, code, code_verifier", "hub → program: access token"}
 		if is("place", "browser") || is("place", "device") {
 			a.For = append(a.For, "PKCE protects the code of a program that cannot keep a secret; register it with the authentication method none")
 		}
 		if is("runs", "yes") {
 			a.Grant = adviceRefresh
 			a.For = append(a.For, "The refresh token lets it go on at night, when the person is not there")
-			a.Request = append(a.Request, "program, later → /oauth/token: grant_type=refresh_token", "/oauth/token → program: access token, and the next refresh token")
+			a.Request = append(a.Request, "program → hub: at night, /oauth/token with grant_type=refresh_token", "hub → program: access token, and the next refresh token")
 		}
 	default:
 		a.Grant = grantway.GrantClientCredentials
@@ -77,7 +77,7 @@ func Advise(answers map[string]string) (grantway.Advice, error) {
 			"It can be turned off alone, and the audit trail names the program"}
 		a.Against = []string{"Authorization code needs a browser and a person, for the first time and again when the refresh token ends",
 			"A token of a person would let the program do all that this person may"}
-		a.Request = []string{"program → /oauth/token: grant_type=client_credentials, and proof of who it is", "/oauth/token → program: access token",
+		a.Request = []string{"program → hub: /oauth/token with grant_type=client_credentials, and proof of who it is", "hub → program: access token",
 			"program → API: Authorization: Bearer"}
 		if is("place", "browser") || is("place", "device") {
 			a.Against = append(a.Against, "But it runs where it cannot keep a secret: put a server between, or let a person sign in")

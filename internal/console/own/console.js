@@ -93,3 +93,14 @@ document.addEventListener("submit", (e) => {
 // Plots are drawn with the colors of their moment.
 new MutationObserver(() => document.querySelectorAll("[data-plot]").forEach((el) => { el.replaceChildren(); delete el.dataset.drawn; drawPlot(el); }))
   .observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme"] });
+
+// Networks that cannot be read turn Save off, before anything is sent.
+const network = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?:\/(?:3[0-2]|[12]?\d))?|(?=.*:)[0-9a-f:.]{2,45}(?:\/(?:12[0-8]|1[01]\d|[1-9]?\d))?)$/i;
+function checkNetworks(field) {
+  const wrong = field.value.split(/[\s,]+/).filter((text) => text && !network.test(text));
+  field.setCustomValidity(wrong.length ? "Not a network" : "");
+  field.classList.toggle("is-invalid", wrong.length > 0);
+  field.parentElement.querySelector("[data-networks-error]").textContent = wrong.length ? `${wrong[0]} is not a network such as 10.0.0.0/8, or an address.` : "";
+  field.form.querySelector("#save").disabled = wrong.length > 0;
+}
+document.addEventListener("input", (e) => { if (e.target.matches("[data-networks]")) checkNetworks(e.target); });
