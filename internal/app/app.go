@@ -115,10 +115,16 @@ func (a *App) setup(ctx context.Context) error {
 		Store: db, Sealer: sealer, Secrets: secrets, Audit: audit, Reads: reads, Outbound: guard, Connectors: connectors, Tracer: traces.tracer, Log: a.log, Version: o.Version,
 	})
 
+	var pages *console.Console
 	tokens, err := issuer.New(ctx, issuer.Options{
 		Store: db, Sealer: sealer, Audit: audit, Proxied: proxies.forwarded, URL: a.URL, HTTP: guard.Client(0), Log: a.log,
 		Certificates: proxies.certificates, TakesCertificates: o.ClientCAs != nil, ClientCAs: o.ClientCAs,
-		Person: people.Holder, SignedIn: a.signedIn(people), Credential: credentials.Identify, Exchange: credentials.Token,
+		Person:   people.Holder,
+		SignedIn: func(r *http.Request) (access.Caller, bool) { return pages.SignedIn(r) },
+		Ask: func(w http.ResponseWriter, r *http.Request, status int, ask issuer.Consent) {
+			pages.Consent(w, r, status, ask)
+		},
+		Credential: credentials.Identify, Exchange: credentials.Token,
 		RequestsPerMinute: o.RequestsPerMinute,
 	})
 	if err != nil {
@@ -145,7 +151,7 @@ func (a *App) setup(ctx context.Context) error {
 	})
 	rest.Endpoint = through.ServeEndpoint
 	registry.MustRegister(through)
-	pages, err := console.New(console.Options{
+	pages, err = console.New(console.Options{
 		Broker: credentials, Issuer: tokens, People: people, Audit: audit, Divisions: divisions, Secrets: secrets, Connectors: connectors, Store: db, Sealer: sealer,
 		Settings: a.settings(), URL: a.URL, Origin: a.origin, Rotate: rotateKey,
 		Version: o.Version, Started: started, Log: a.log,

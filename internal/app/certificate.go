@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strings"
-
-	"github.com/grantway/grantway/internal/access"
 )
 
 // certificates returns what the client of r has shown as its certificate: on this connection, or,
@@ -46,20 +44,4 @@ func (t trustedProxies) certificates(r *http.Request) []*x509.Certificate {
 		list = append(list, one)
 	}
 	return list
-}
-
-// signedIn finds out who is signed in to the console in the browser that a request comes from.
-func (a *App) signedIn(people *access.People) func(r *http.Request) (access.Caller, bool) {
-	return func(r *http.Request) (access.Caller, bool) {
-		name := "grantway_session"
-		if _, secure := a.origin(r); secure {
-			name = "__Host-" + name
-		}
-		cookie, err := r.Cookie(name)
-		if err != nil {
-			return access.Caller{}, false
-		}
-		who, _, err := people.Session(r.Context(), cookie.Value)
-		return who, err == nil
-	}
 }

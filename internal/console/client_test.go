@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -288,5 +289,60 @@ func TestClientOfAnother(t *testing.T) {
 	}
 	if page := admin.get("/clients/" + owners.ID + "/details").body; strings.Contains(page, "Reset secret") || strings.Contains(page, "/edit\"") {
 		t.Error("the page offers what would be refused")
+	}
+}
+
+// TestConsent lets a program act for the person, in the browser, and takes that back.
+func TestConsent(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, grantwaytest.HubOptions{})
+	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, "<main>code %t, error %s</main>", r.FormValue("code") != "", r.FormValue("error"))
+	}))
+	t.Cleanup(back.Close)
+	program, err := h.CreateOAuthClient(t.Context(), grantway.OAuthClient{Name: "portal", Description: "Shows mail", ClientSettings: grantway.ClientSettings{
+		GrantType: grantway.GrantAuthorizationCode, RedirectURIs: []string{back.URL + "/back"}, Scopes: access.PermissionNames()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	boss := owner(t, h)
+	b := newBrowser(t, h.URL)
+	request := "/oauth/authorize?" + url.Values{"response_type": {"code"}, "client_id": {program.ID}, "redirect_uri": {back.URL + "/back"}, "state": {"s"},
+		"code_challenge": {strings.Repeat("c", 43)}, "code_challenge_method": {"S256"}}.Encode()
+	b.open(request) // by way of the sign-in page
+	b.fill("email", ownerEmail, "password", ownerPassword)
+	b.submit("form button.btn-primary")
+	b.has("Allow portal to act for you?")
+	b.has("You are Ada Lovelace")
+	if n := eval[int](b, `[...document.querySelectorAll(".card li")].filter((li) => li.firstChild.textContent.trim().length > 5).length`); n != len(access.PermissionNames()) {
+		t.Errorf("%d of %d permissions are explained", n, len(access.PermissionNames()))
+	}
+	b.accessible("consent", "{}")
+	b.submit("[name=answer][value=deny]")
+	b.has("code false, error access_denied")
+	b.open(request)
+	b.submit("[name=answer][value=allow]")
+	b.has("code true")
+	b.open(request) // without being asked again
+	b.has("code true")
+
+	b.open("/account")
+	b.has("portal")
+	b.submit("form[action='/account/programs/end'] button")
+	b.has("does not act for you any more")
+	b.has("None. A program asks you first.")
+	b.open(request)
+	b.has("Allow portal to act for you?")
+
+	b.open("/oauth/authorize?client_id=nobody")
+	b.has("There is no such program")
+	v := newVisitor(t, h.URL)
+	if r := v.get(request); r.StatusCode != http.StatusSeeOther || !strings.HasPrefix(r.Header.Get("Location"), "/sign-in?to=") {
+		t.Errorf("nobody is signed in: %d to %q", r.StatusCode, r.Header.Get("Location"))
+	}
+	r := boss.get(request)
+	if csp := r.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "form-action 'self' "+back.URL+";") || !strings.Contains(csp, "frame-ancestors 'none'") || r.Header.Get("X-Frame-Options") != "DENY" {
+		t.Errorf("headers %v", r.Header)
 	}
 }

@@ -55,6 +55,7 @@ var rules = map[string]struct {
 	"GET /account":                                {who: allOfThem, status: 200},
 	"POST /account/password":                      {who: allOfThem, status: 422, form: form("old", "x", "password", "one", "repeat", "another")},
 	"POST /account/sessions/end":                  {who: allOfThem, status: 404, form: form("session", "none")},
+	"POST /account/programs/end":                  {who: allOfThem, status: 404, form: form("client", "none")},
 	"GET /credentials":                            {who: readersToo, status: 200},
 	"GET /credentials/add":                        {who: runnersToo, status: 200},
 	"POST /credentials/add":                       {who: runners, status: 303, new: true, form: form("name", "{new}-2", "division", "home", "in.client_id", "x", "in.client_secret", "y", "in.token_endpoint", "https://login.example.com/token", "in.scopes", "a")},

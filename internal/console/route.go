@@ -47,6 +47,7 @@ func (c *Console) table() []route {
 		{"GET", "/account", signedIn, c.account, false},
 		{"POST", "/account/password", signedIn, c.changePassword, false},
 		{"POST", "/account/sessions/end", signedIn, c.endOwnSession, false},
+		{"POST", "/account/programs/end", signedIn, c.takeBack, false},
 
 		{"GET", "/credentials", has(access.ReadCredential), c.credentials, false},
 		{"GET", "/credentials/add", has(access.WriteCredential), c.addCredentialPage, false},

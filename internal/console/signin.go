@@ -13,6 +13,7 @@ import (
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
+	"github.com/grantway/grantway/internal/issuer"
 	"github.com/grantway/grantway/internal/seal"
 )
 
@@ -365,6 +366,7 @@ type accountPage struct {
 	Account  grantway.Person
 	Sessions []grantway.Session
 	Current  string
+	Programs []issuer.Consented
 	Errors   problems
 }
 
@@ -374,8 +376,16 @@ func (c *Console) newAccountPage(r *request) (*accountPage, error) {
 	if p.Account, err = c.People.Get(r.Context(), r.who, r.who.ID); err != nil {
 		return p, err
 	}
-	p.Sessions, err = c.People.Sessions(r.Context(), r.who, r.who.ID)
+	if p.Sessions, err = c.People.Sessions(r.Context(), r.who, r.who.ID); err != nil {
+		return p, err
+	}
+	p.Programs, err = c.Issuer.Consents(r.Context(), r.who)
 	return p, err
+}
+
+func (c *Console) takeBack(r *request) (answer, error) {
+	err := c.Issuer.TakeBack(r.Context(), r.who, r.form("client"))
+	return answer{redirect: "/account", flash: "The program does not act for you any more."}, err
 }
 
 func (c *Console) account(r *request) (answer, error) {

@@ -325,6 +325,9 @@ func (i *Issuer) findOpaque(ctx context.Context, token string) (*session, error)
 	if err != nil {
 		return nil, err
 	}
+	if row.family != "" && i.revoked.has(familyPrefix+row.family) { // it was written after its family had ended
+		return nil, sql.ErrNoRows
+	}
 	s := &session{person: row.person, binding: binding(row.binding), resource: row.resource, family: row.family, issuedAt: row.issuedAt, expiresAt: row.expiresAt}
 	if row.scope != "" {
 		only, ok := access.ParsePermissions(row.scope)

@@ -1,12 +1,9 @@
 package issuer
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	_ "embed"
 	"errors"
-	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -161,10 +158,15 @@ func (i *Issuer) Allow(ctx context.Context, who access.Caller, a *Authorization)
 	return i.backTo(a, "code", code), nil
 }
 
-//go:embed consent.html
-var consentHTML string
-
-var consentPage = template.Must(template.New("consent").Parse(consentHTML))
+// Consent is what a person is asked, or told.
+type Consent struct {
+	Client grantway.OAuthClient
+	Who    string // name of the person
+	Scopes []string
+	Back   string // origin that the answer leads to; "" when that cannot be said
+	Query  string // of the request; the form sends it back as query, with answer=allow or answer=deny
+	Error  string // why nobody is asked; all but this is zero then
+}
 
 // authorizePage is GET /oauth/authorize: it asks the person, unless that was done before.
 func (i *Issuer) authorizePage(w http.ResponseWriter, r *http.Request) {
@@ -174,7 +176,7 @@ func (i *Issuer) authorizePage(w http.ResponseWriter, r *http.Request) {
 	}
 	allowed, err := i.Allowed(r.Context(), who, a)
 	if err != nil {
-		i.sorry(w, http.StatusServiceUnavailable, err)
+		i.sorry(w, r, http.StatusServiceUnavailable, err)
 		return
 	}
 	if allowed {
@@ -189,20 +191,18 @@ func (i *Issuer) authorizePage(w http.ResponseWriter, r *http.Request) {
 	if strings.ContainsAny(back, ";, ") {
 		back = ""
 	}
-	i.page(w, http.StatusOK, back, map[string]any{
-		"Client": a.Client, "Who": who.Name, "Scopes": strings.Fields(a.Scope.String()), "Query": r.URL.RawQuery, "Back": back,
-	})
+	i.Ask(w, r, http.StatusOK, Consent{Client: a.Client, Who: who.Name, Scopes: strings.Fields(a.Scope.String()), Query: r.URL.RawQuery, Back: back})
 }
 
 // authorizeAnswer is what the person said.
 func (i *Issuer) authorizeAnswer(w http.ResponseWriter, r *http.Request) {
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
-		i.sorry(w, http.StatusForbidden, grantway.Errorf(grantway.Forbidden, "the answer came from another site"))
+		i.sorry(w, r, http.StatusForbidden, grantway.Errorf(grantway.Forbidden, "the answer came from another site"))
 		return
 	}
 	f, failure := readForm(w, r)
 	if failure != nil {
-		i.sorry(w, http.StatusBadRequest, grantway.Errorf(grantway.Malformed, "%s", failure.description))
+		i.sorry(w, r, http.StatusBadRequest, grantway.Errorf(grantway.Malformed, "%s", failure.description))
 		return
 	}
 	a, who, ok := i.asked(w, r, f.get("query"))
@@ -219,7 +219,7 @@ func (i *Issuer) authorizeAnswer(w http.ResponseWriter, r *http.Request) {
 func (i *Issuer) redirectAllowed(w http.ResponseWriter, r *http.Request, a *Authorization, who access.Caller) {
 	to, err := i.Allow(r.Context(), who, a)
 	if err != nil {
-		i.sorry(w, http.StatusServiceUnavailable, err)
+		i.sorry(w, r, http.StatusServiceUnavailable, err)
 		return
 	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
@@ -230,7 +230,7 @@ func (i *Issuer) asked(w http.ResponseWriter, r *http.Request, query string) (a 
 	noStore(w.Header())
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	if _, secure := i.origin(r); !secure || !i.offers(authorizationCode) {
-		i.sorry(w, http.StatusBadRequest, grantway.Errorf(grantway.Invalid, "use https; or this hub lets no program act for people"))
+		i.sorry(w, r, http.StatusBadRequest, grantway.Errorf(grantway.Invalid, "use https; or this hub lets no program act for people"))
 		return nil, who, false
 	}
 	a, err := i.Authorization(query)
@@ -239,7 +239,7 @@ func (i *Issuer) asked(w http.ResponseWriter, r *http.Request, query string) (a 
 		return nil, who, false
 	}
 	if err != nil {
-		i.sorry(w, http.StatusBadRequest, err)
+		i.sorry(w, r, http.StatusBadRequest, err)
 		return nil, who, false
 	}
 	if who, ok = i.SignedIn(r); !ok {
@@ -249,28 +249,12 @@ func (i *Issuer) asked(w http.ResponseWriter, r *http.Request, query string) (a 
 	return a, who, true
 }
 
-// sorry is a page that says what is wrong; the person is not sent anywhere.
-func (i *Issuer) sorry(w http.ResponseWriter, status int, err error) {
+// sorry says what is wrong; the person is not sent anywhere.
+func (i *Issuer) sorry(w http.ResponseWriter, r *http.Request, status int, err error) {
 	e, ok := errors.AsType[*grantway.Error](err)
 	if !ok {
 		i.Log.Error("authorization", "error", err)
 		e = grantway.Errorf(grantway.Internal, "something went wrong here; try again")
 	}
-	i.page(w, status, "", map[string]any{"Error": e.Message})
-}
-
-func (i *Issuer) page(w http.ResponseWriter, status int, back string, data map[string]any) {
-	var b bytes.Buffer
-	if err := consentPage.Execute(&b, data); err != nil {
-		i.Log.Error("authorization page", "error", err)
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	// Browsers apply form-action to where the answer leads as well.
-	h.Set("Content-Security-Policy", strings.TrimSpace("default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self' "+back))
-	h.Set("X-Frame-Options", "DENY")
-	w.WriteHeader(status)
-	w.Write(b.Bytes())
+	i.Ask(w, r, status, Consent{Error: e.Message})
 }

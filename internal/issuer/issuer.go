@@ -79,6 +79,9 @@ type Options struct {
 	// SignedIn returns the person who is signed in to the console in the browser that r comes from.
 	SignedIn func(r *http.Request) (access.Caller, bool)
 
+	// Ask answers with the page of c, whose form posts to AuthorizePath. Required with Person.
+	Ask func(w http.ResponseWriter, r *http.Request, status int, c Consent)
+
 	// Exchange returns a token of a credential, for RFC 8693. nil: there is no such grant.
 	Exchange func(ctx context.Context, who access.Caller, ref grantway.Ref) (*grant.Token, error)
 

@@ -57,7 +57,6 @@ func (i *Issuer) tokenRevoked(ctx context.Context, key string) error {
 		i.sessions.drop(func(s *session) bool { return s.family == rest })
 		return nil
 	}
-	i.sessions.drop(func(s *session) bool { return s.jti == "" }) // any of them may be; the rows tell
 	err := store.Each(ctx, i.Store.Read(), func(rows *sql.Rows) error {
 		var jti string
 		var expires int64
@@ -68,6 +67,9 @@ func (i *Issuer) tokenRevoked(ctx context.Context, key string) error {
 	if err != nil {
 		return fmt.Errorf("revoked tokens: %w", err)
 	}
+	i.sessions.drop(func(s *session) bool { // of those without jti any may be, and the rows tell
+		return s.jti == "" || s.family != "" && i.revoked.has(familyPrefix+s.family)
+	})
 	return nil
 }
 
