@@ -278,7 +278,17 @@ func (c *Client) RevokeOAuthClientTokens(ctx context.Context, id string) error {
 	return err
 }
 
-// DeleteOAuthClient deletes a client; its tokens stop working.
+// DeletedOAuthClients iterates over the clients that were deleted and can be restored.
+func (c *Client) DeletedOAuthClients(ctx context.Context) iter.Seq2[OAuthClient, error] {
+	return all[OAuthClient](ctx, c, "/v1/clients", url.Values{"deleted": {"true"}})
+}
+
+// RestoreOAuthClient brings back a client that was deleted, with its secrets and without its tokens.
+func (c *Client) RestoreOAuthClient(ctx context.Context, id string) (OAuthClient, error) {
+	return call[OAuthClient](ctx, c, http.MethodPost, "/v1/clients/"+url.PathEscape(id)+"/restore", nil, nil)
+}
+
+// DeleteOAuthClient deletes a client; its tokens stop working. For a week it can be restored.
 func (c *Client) DeleteOAuthClient(ctx context.Context, id string) error {
 	_, err := call[struct{}](ctx, c, http.MethodDelete, clientPath(id, ""), nil, nil)
 	return err

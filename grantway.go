@@ -369,6 +369,10 @@ type OAuthClient struct {
 
 	ClientSettings
 
+	// DeletedAt is when the client was deleted; zero: it is not. Until RestorableUntil it can be restored.
+	DeletedAt       time.Time `json:"deleted_at,omitzero"`
+	RestorableUntil time.Time `json:"restorable_until,omitzero"`
+
 	// State is ClientActive or ClientInactive; "" in a write leaves it, and is active for a new client.
 	State string `json:"state,omitempty"`
 

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // serveHub is the real thing: it prints its address once it serves, and stops when standard input ends.
 func serveHub(data string) {
 	ctx := context.Background()
-	hub, err := app.New(ctx, app.Options{Listen: "127.0.0.1:0", Data: data, Version: "bench", Log: slog.New(slog.DiscardHandler), RequestsPerMinute: -1,
+	hub, err := app.New(ctx, app.Options{Listen: "127.0.0.1:0", Data: data, Version: "bench", Log: slog.New(slog.DiscardHandler), RequestsPerMinute: -1, OAuthRequestsPerMinute: -1,
 		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	if err == nil {
 		err = hub.Start(ctx)

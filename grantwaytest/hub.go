@@ -63,7 +63,7 @@ func Start(t testing.TB, o HubOptions) *Hub {
 		Listen: "127.0.0.1:0", Data: o.Data, Database: o.Database, Key: o.Key, SecretFiles: o.SecretFiles,
 		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		RootCAs:       o.RootCAs, Version: "test", Log: o.Log,
-		RequestsPerMinute: -1, // tests make many
+		RequestsPerMinute: -1, OAuthRequestsPerMinute: -1, // tests make many
 	})
 	if err != nil {
 		t.Fatalf("start a hub: %v", err)

@@ -14,7 +14,7 @@ import (
 
 func (c *cli) clientCommand() *cobra.Command {
 	return group("client", "Manage the OAuth clients that may call the hub", c.clientAdd(), c.clientList(), c.clientShow(), c.clientEdit(), c.clientActive(true), c.clientActive(false),
-		c.clientRenew(), c.clientSecrets(), c.clientRevoke(), c.clientUsage(), c.clientAdvise(), c.clientRemove())
+		c.clientRenew(), c.clientSecrets(), c.clientRevoke(), c.clientUsage(), c.clientAdvise(), c.clientRemove(), c.clientRestore())
 }
 
 func (c *cli) clientAdd() *cobra.Command {
@@ -115,12 +115,17 @@ func (c *cli) clientNames() cobra.CompletionFunc {
 }
 
 func (c *cli) clientList() *cobra.Command {
-	return &cobra.Command{
+	var deleted bool
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List clients",
 		Args:  cobra.NoArgs,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
-			list, err := collect(hub.OAuthClients(ctx))
+			clients := hub.OAuthClients(ctx)
+			if deleted {
+				clients = hub.DeletedOAuthClients(ctx)
+			}
+			list, err := collect(clients)
 			if err != nil {
 				return err
 			}
@@ -136,6 +141,27 @@ func (c *cli) clientList() *cobra.Command {
 			})
 		}),
 	}
+	cmd.Flags().BoolVar(&deleted, "deleted", false, "those that were deleted and can be restored")
+	return cmd
+}
+
+func (c *cli) clientRestore() *cobra.Command {
+	return &cobra.Command{
+		Use:   "restore NAME|ID",
+		Short: "Bring back a client that was deleted in the last week, with its secrets",
+		Args:  cobra.ExactArgs(1),
+		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
+			one, err := findClient(hub.DeletedOAuthClients(ctx), args[0])
+			if err == nil {
+				one, err = hub.RestoreOAuthClient(ctx, one.ID)
+			}
+			if err != nil {
+				return err
+			}
+			return c.print(one, func(p *page) { p.row("client " + one.Name + " is restored") })
+		}),
+		ValidArgsFunction: complete(c, 1, (*grantway.Client).DeletedOAuthClients, func(one grantway.OAuthClient) string { return one.Name }),
+	}
 }
 
 func (c *cli) clientRemove() *cobra.Command {
@@ -143,7 +169,7 @@ func (c *cli) clientRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rm NAME|ID",
 		Aliases: []string{"delete"},
-		Short:   "Delete a client; its tokens stop working",
+		Short:   "Delete a client; its tokens stop working, and for a week it can be restored",
 		Args:    cobra.ExactArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
 			one, err := findClient(hub.OAuthClients(ctx), args[0])

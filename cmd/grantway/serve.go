@@ -65,6 +65,7 @@ An interrupt or SIGTERM lets requests in flight finish; a second one ends the hu
 	flags.StringVar(&o.TLSKey, "tls-key", "", "PEM file of the certificate's key")
 	flags.StringVar(&clientCA, "client-ca", "", "PEM file of authorities; asks OAuth clients for a certificate, and takes those")
 	flags.IntVar(&o.RequestsPerMinute, "requests-per-minute", 300, "calls of the API with one token, where the client has no limit of its own; -1 is no limit")
+	flags.IntVar(&o.OAuthRequestsPerMinute, "oauth-requests-per-minute", 3000, "requests of one OAuth client for tokens, introspection and revocation, and ten times as many from one address; -1 is no limit")
 	flags.Var((*networks)(&o.TrustedProxies), "trusted-proxies", "`networks` of proxies whose X-Forwarded-For and -Proto are believed, such as 10.0.0.0/8,::1")
 	flags.Var((*networks)(&o.AllowNetworks), "allow-networks", "private or loopback `networks` that outgoing calls may reach")
 	flags.StringVar(&o.SecretFiles, "secret-files", "/run/secrets", "directory of the secret store \"file\"")

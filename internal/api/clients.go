@@ -15,7 +15,11 @@ func (a *API) listClients(_ http.ResponseWriter, r *http.Request, who access.Cal
 	if err != nil {
 		return nil, err
 	}
-	return a.Issuer.Clients(r.Context(), who, r.URL.Query().Get("cursor"), limit)
+	deleted := r.URL.Query().Get("deleted")
+	if deleted != "" && deleted != "true" && deleted != "false" {
+		return nil, wrong("/deleted", "must be true or false")
+	}
+	return a.Issuer.Clients(r.Context(), who, deleted == "true", r.URL.Query().Get("cursor"), limit)
 }
 
 func (a *API) createClient(w http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
@@ -111,6 +115,10 @@ func (a *API) saveClient(w http.ResponseWriter, r *http.Request, who access.Call
 
 func (a *API) deleteClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
 	return nil, a.Issuer.DeleteClient(r.Context(), who, r.PathValue("id"))
+}
+
+func (a *API) restoreClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {
+	return a.Issuer.RestoreClient(r.Context(), who, r.PathValue("id"))
 }
 
 func (a *API) activateClient(_ http.ResponseWriter, r *http.Request, who access.Caller) (any, error) {

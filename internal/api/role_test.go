@@ -58,6 +58,7 @@ var allowed = map[string]string{
 	"addClientSecret":       "owner administrator",
 	"revokeClientSecret":    "owner administrator",
 	"revokeClientTokens":    "owner administrator",
+	"restoreClient":         "owner administrator",
 	"listClientUsage":       "owner administrator auditor",
 	"listAdviceQuestions":   everybodyWithRole,
 	"adviseGrant":           everybodyWithRole,
@@ -184,6 +185,9 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 			t.Fatalf("%v, %v", secrets, err)
 		}
 		secret = secrets[0].ID
+		if route.Name == "restoreClient" {
+			h.owner.do(t, "DELETE", "/v1/clients/"+id, nil).want(t, http.StatusNoContent)
+		}
 	case strings.HasPrefix(route.Path, "/v1/secret-stores/{name}"):
 		h.owner.do(t, "POST", "/v1/secret-stores", storeBody(name)).want(t, http.StatusCreated)
 	case strings.HasPrefix(route.Path, "/v1/people/{id}"):

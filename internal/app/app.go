@@ -125,7 +125,7 @@ func (a *App) setup(ctx context.Context) error {
 			pages.Consent(w, r, status, ask)
 		},
 		Credential: credentials.Identify, Exchange: credentials.Token,
-		RequestsPerMinute: o.RequestsPerMinute,
+		RequestsPerMinute: o.RequestsPerMinute, OAuthRequestsPerMinute: o.OAuthRequestsPerMinute,
 	})
 	if err != nil {
 		return err

@@ -30,6 +30,10 @@ type Options struct {
 	// its own; 0 is 300, -1 no limit. Each replica counts for itself.
 	RequestsPerMinute int
 
+	// OAuthRequestsPerMinute limits the requests of one client for tokens, introspection and revocation
+	// together; 0 is 3,000, -1 no limit. Each replica counts for itself.
+	OAuthRequestsPerMinute int
+
 	TrustedProxies []netip.Prefix // peers whose X-Forwarded-For and X-Forwarded-Proto are believed
 	AllowNetworks  []netip.Prefix // private or loopback addresses that outgoing calls may reach
 	RootCAs        *x509.CertPool // that outgoing TLS trusts; nil are the system's

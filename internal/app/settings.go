@@ -33,6 +33,7 @@ func (a *App) settings() []console.Setting {
 		{Name: "--key", Value: maskedURL(o.Key), Help: "Key that seals the data keys; the place, never the key"},
 		{Name: "--tls-cert", Value: o.TLSCert, Help: "Certificate to serve https with"},
 		{Name: "--client-ca", Value: yes(o.ClientCAs != nil), Help: "Authorities whose certificates OAuth clients may authenticate with"},
+		{Name: "--oauth-requests-per-minute", Value: strconv.Itoa(cmp.Or(o.OAuthRequestsPerMinute, 3000)), Help: "Requests of one OAuth client for tokens, introspection and revocation; ten times as many from one address; -1 is no limit"},
 		{Name: "--requests-per-minute", Value: strconv.Itoa(cmp.Or(o.RequestsPerMinute, 300)), Help: "Calls of the API with one token, where the OAuth client has no limit of its own; -1 is no limit"},
 		{Name: "--trusted-proxies", Value: prefixes(o.TrustedProxies), Help: "Proxies whose X-Forwarded-For and -Proto are believed"},
 		{Name: "--allow-networks", Value: prefixes(o.AllowNetworks), Help: "Private or loopback networks that outgoing calls may reach"},

@@ -201,6 +201,17 @@ func TestOAuthClients(t *testing.T) {
 	b.fill("confirm", "mailer")
 	b.submit("form button.btn-danger")
 	b.has("The client mailer is deleted.")
+	if status, _, code := h.token(t, mailer.ID, fourth); status != 401 || code != "invalid_client" {
+		t.Errorf("a client that is deleted: HTTP %d %s", status, code)
+	}
+	b.open("/clients?deleted=1")
+	b.has("mailer")
+	b.accessible("deleted clients", "{}")
+	b.submit("form[action$='/restore'] button")
+	b.has("The client mailer is back, with its secrets.")
+	if back, err := h.OAuthClient(t.Context(), "mailer"); err != nil || back.ID != mailer.ID || fmt.Sprint(back.AllowedNetworks) != "[192.0.2.1/32]" {
+		t.Errorf("%v %+v", err, back)
+	}
 }
 
 // TestAdvisor is G-2: answers lead to a grant with its reasons, and another one may be chosen, which is recorded.

@@ -36,19 +36,20 @@ type clientsPage struct {
 	Frame
 	Clients  []clientRow
 	Unused   bool // only those that are not used
+	Deleted  bool // those that can be restored
 	Days     int
 	Next     string
 	MayWrite bool
 }
 
 func (c *Console) clients(r *request) (answer, error) {
-	p := &clientsPage{Frame: frame("clients", "OAuth clients", administration, integrationsAt), Unused: r.FormValue("unused") != "", Days: usageDays,
+	p := &clientsPage{Frame: frame("clients", "OAuth clients", administration, integrationsAt), Unused: r.FormValue("unused") != "", Deleted: r.FormValue("deleted") != "", Days: usageDays,
 		MayWrite: r.who.Anywhere().Has(access.WriteClient)}
 	used, err := c.usage(r)
 	if err != nil {
 		return answer{}, err
 	}
-	page, err := c.Issuer.Clients(r.Context(), r.who, r.FormValue("cursor"), 100)
+	page, err := c.Issuer.Clients(r.Context(), r.who, p.Deleted, r.FormValue("cursor"), 100)
 	for _, one := range page.Items {
 		if row := (clientRow{one, used[one.ID]}); !p.Unused || row.Unused() {
 			p.Clients = append(p.Clients, row)
@@ -56,8 +57,10 @@ func (c *Console) clients(r *request) (answer, error) {
 	}
 	if page.Next != "" {
 		q := url.Values{"cursor": {page.Next}}
-		if p.Unused {
-			q.Set("unused", "1")
+		for name, set := range map[string]bool{"unused": p.Unused, "deleted": p.Deleted} {
+			if set {
+				q.Set(name, "1")
+			}
 		}
 		p.Next = "/clients?" + q.Encode()
 	}
@@ -248,6 +251,14 @@ func (c *Console) deactivateClient(r *request) (answer, error) {
 	return answer{redirect: clientPath(id, "details"), flash: "The client is inactive: it gets no tokens, and those it had have stopped working."}, err
 }
 
+func (c *Console) restoreClient(r *request) (answer, error) {
+	one, err := c.Issuer.RestoreClient(r.Context(), r.who, r.PathValue("id"))
+	if e := asError(err); e != nil && e.Code == grantway.Conflict {
+		return answer{redirect: "/clients?deleted=1", flash: sentence(e.Message)}, nil
+	}
+	return answer{redirect: clientPath(r.PathValue("id"), "details"), flash: "The client " + one.Name + " is back, with its secrets."}, err
+}
+
 func (c *Console) newDeleteClientPage(r *request) (*deletePage, error) {
 	one, err := c.Issuer.Client(r.Context(), r.who, r.PathValue("id"))
 	if err != nil {
@@ -262,7 +273,7 @@ func (c *Console) newDeleteClientPage(r *request) (*deletePage, error) {
 	}
 	p := &deletePage{Frame: frame("delete", "Delete client "+one.Name, administration, integrationsAt, clientsAt, crumb{one.Name, clientPath(one.ID, "details")}),
 		Kind: "client", Name: one.Name, Action: clientPath(one.ID, "delete"), Back: clientPath(one.ID, "details"),
-		Breaks: []string{"Its secrets and tokens stop working at once.", "What the audit trail says of it stays."}}
+		Breaks: []string{"Its secrets and tokens stop working at once.", "For a week it can be restored, with its secrets and without its tokens.", "What the audit trail says of it stays."}}
 	p.at = "/clients"
 	if u := used[one.ID]; u.Calls+u.Tokens > 0 {
 		p.Breaks = append(p.Breaks, "It is in use: "+number(u.Tokens)+" tokens and "+number(u.Calls)+" calls in the last 30 days. Deactivate it first if you are not sure who depends on it.")

@@ -130,6 +130,7 @@ var rules = map[string]struct {
 	"POST /clients/{id}/edit":                     {path: "/clients/{client}/edit", who: runners, status: 303, new: true, form: form("name", "{new}", "grant_type", "client_credentials", "role", "application", "division", "home")},
 	"POST /clients/{id}/activate":                 {path: "/clients/{client}/activate", who: runners, status: 303, form: form("a", "b")},
 	"POST /clients/{id}/deactivate":               {path: "/clients/{client}/deactivate", who: runners, status: 303, new: true, form: form("a", "b")},
+	"POST /clients/{id}/restore":                  {path: "/clients/{client}/restore", who: runners, status: 404, form: form("a", "b")}, // it is not deleted
 	"POST /clients/{id}/secrets/add":              {path: "/clients/{client}/secrets/add", who: runners, status: 200, new: true, form: form("overlap", "24h")},
 	"POST /clients/{id}/secrets/reset":            {path: "/clients/{client}/secrets/reset", who: runners, status: 200, new: true, form: form("tokens", "revoke")},
 	"POST /clients/{id}/secrets/revoke":           {path: "/clients/{client}/secrets/revoke", who: runners, status: 404, new: true, form: form("secret", "none")},

@@ -126,6 +126,7 @@ func (c *Console) table() []route {
 		{"POST", "/clients/{id}/edit", has(access.WriteClient), c.saveClient, true},
 		{"POST", "/clients/{id}/activate", has(access.WriteClient), c.activateClient, false},
 		{"POST", "/clients/{id}/deactivate", has(access.WriteClient), c.deactivateClient, false},
+		{"POST", "/clients/{id}/restore", has(access.WriteClient), c.restoreClient, false},
 		{"POST", "/clients/{id}/secrets/add", has(access.WriteClient), c.addClientSecret, false},
 		{"POST", "/clients/{id}/secrets/reset", has(access.WriteClient), c.resetClientSecret, false},
 		{"POST", "/clients/{id}/secrets/revoke", has(access.WriteClient), c.revokeClientSecret, false},

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -233,18 +234,65 @@ func (i *Issuer) SetActive(ctx context.Context, who access.Caller, id string, ac
 	return err
 }
 
-// DeleteClient deletes a client with its secrets and tokens. Errors are of code Forbidden or
-// NotFound.
+// keepDeleted is how long a client that was deleted can be restored.
+const keepDeleted = 7 * 24 * time.Hour
+
+// DeleteClient deletes a client and its tokens, and gives its name free. For a week it can be
+// restored. Errors are of code Forbidden or NotFound.
 func (i *Issuer) DeleteClient(ctx context.Context, who access.Caller, id string) error {
-	_, err := i.edit(ctx, who, id, "client.delete", func(tx *store.Tx, _ *client, _ *grantway.Event) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM client WHERE id = $1`, id)
-		return err
+	_, err := i.edit(ctx, who, id, "client.delete", func(tx *store.Tx, old *client, _ *grantway.Event) error {
+		roles, err := json.Marshal(old.Roles)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE client SET deleted_at = $1, deleted_roles = $2, name_key = id WHERE id = $3`, time.Now().UnixMilli(), string(roles), id)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM client_role WHERE client_id = $1`, id); err != nil {
+			return err
+		}
+		return revokeTokens(ctx, tx, id)
 	})
 	return err
 }
 
+// RestoreClient brings a client back that was deleted, with its secrets and without its tokens.
+// Errors are of code Forbidden, NotFound, or Conflict when its name is taken or a division of its
+// roles is gone.
+func (i *Issuer) RestoreClient(ctx context.Context, who access.Caller, id string) (grantway.OAuthClient, error) {
+	stored, err := i.edit(ctx, who, id, actionRestore, func(tx *store.Tx, old *client, _ *grantway.Event) error {
+		_, err := tx.ExecContext(ctx, `UPDATE client SET deleted_at = 0, deleted_roles = '', name_key = $1 WHERE id = $2`, strings.ToLower(old.Name), id)
+		if store.Duplicate(err) {
+			return grantway.Errorf(grantway.Conflict, "another client has the name %s by now; rename that one first", old.Name)
+		}
+		if err != nil {
+			return err
+		}
+		for _, a := range old.Roles {
+			var there bool
+			if err := tx.QueryRowContext(ctx, `SELECT $1 = '*' OR EXISTS (SELECT 1 FROM division WHERE name = $1)`, a.Division).Scan(&there); err != nil {
+				return err
+			}
+			if !there {
+				return grantway.Errorf(grantway.Conflict, "the division %s, in which client %s has a role, is gone; make it again first", a.Division, old.Name)
+			}
+		}
+		if err := writeRoles(ctx, tx, id, old.Roles); err != nil {
+			return err
+		}
+		return revokeTokens(ctx, tx, id) // one may have been issued while it was deleted
+	})
+	if err != nil {
+		return grantway.OAuthClient{}, err
+	}
+	return i.public(who, stored, ""), nil
+}
+
+const actionRestore = "client.restore"
+
 // edit runs f on a client that exists and that who may change, raises its version, and
-// records the event, to which f may add. It returns what is stored then: gone, if f deleted it.
+// records the event, to which f may add. It returns what is stored then.
 func (i *Issuer) edit(ctx context.Context, who access.Caller, id, action string, f func(*store.Tx, *client, *grantway.Event) error) (stored *client, err error) {
 	event := grantway.Event{Object: access.Object("client", id), Action: action}
 	if err := i.requireSome(ctx, who, event); err != nil {
@@ -255,7 +303,7 @@ func (i *Issuer) edit(ctx context.Context, who access.Caller, id, action string,
 		if err != nil {
 			return err
 		}
-		if old == gone || !visible(who, old.Roles) {
+		if old == gone || old.DeletedAt.IsZero() == (action == actionRestore) || !visible(who, old.Roles) {
 			return noClient(id)
 		}
 		event = grantway.Event{Object: "client/" + old.Name, Action: action}
@@ -337,21 +385,21 @@ func (i *Issuer) Client(ctx context.Context, who access.Caller, ref string) (gra
 		found = e.state.Load()
 	} else {
 		i.clients.all(func(_ *entry, c *client) {
-			if strings.EqualFold(c.Name, ref) {
+			if c.DeletedAt.IsZero() && strings.EqualFold(c.Name, ref) {
 				found = c
 			}
 		})
 	}
-	if found == nil || found == gone || !visible(who, found.Roles) {
+	if found == nil || found == gone || !found.DeletedAt.IsZero() || !visible(who, found.Roles) {
 		return grantway.OAuthClient{}, noClient(ref)
 	}
 	return i.public(who, found, ""), nil
 }
 
 // Clients returns, by name, at most limit of the clients that who may see (0 means 100, at
-// most 1,000). The cursor is "" or Next of the page before. Errors are of code Forbidden or,
+// most 1,000), or of those that were deleted and can be restored. The cursor is "" or Next of the page before. Errors are of code Forbidden or,
 // for a cursor that is not ours, Malformed.
-func (i *Issuer) Clients(ctx context.Context, who access.Caller, cursor string, limit int) (grantway.Page[grantway.OAuthClient], error) {
+func (i *Issuer) Clients(ctx context.Context, who access.Caller, deleted bool, cursor string, limit int) (grantway.Page[grantway.OAuthClient], error) {
 	var page grantway.Page[grantway.OAuthClient]
 	after, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil {
@@ -362,7 +410,7 @@ func (i *Issuer) Clients(ctx context.Context, who access.Caller, cursor string, 
 	}
 	all := []grantway.OAuthClient{}
 	i.clients.all(func(_ *entry, c *client) {
-		if visible(who, c.Roles) {
+		if visible(who, c.Roles) && c.DeletedAt.IsZero() != deleted {
 			all = append(all, i.public(who, c, ""))
 		}
 	})

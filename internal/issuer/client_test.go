@@ -197,7 +197,7 @@ func TestClientRefused(t *testing.T) {
 				}
 			}
 		}
-		if _, err := h.Clients(t.Context(), caller("application *"), "", 0); code(err) != grantway.Forbidden {
+		if _, err := h.Clients(t.Context(), caller("application *"), false, "", 0); code(err) != grantway.Forbidden {
 			t.Errorf("list: %v", err)
 		}
 
@@ -228,7 +228,7 @@ func TestClientsList(t *testing.T) {
 		names := func(who access.Caller, limit int) string {
 			var all []string
 			for cursor, more := "", true; more; more = cursor != "" {
-				page, err := h.Clients(t.Context(), who, cursor, limit)
+				page, err := h.Clients(t.Context(), who, false, cursor, limit)
 				ok(t, err)
 				if len(page.Items) > limit {
 					t.Fatalf("%d items", len(page.Items))
@@ -254,7 +254,7 @@ func TestClientsList(t *testing.T) {
 		if got := names(caller("auditor home"), 2); got != "abDe" {
 			t.Errorf("got %s", got)
 		}
-		if _, err := h.Clients(t.Context(), owner, "*", 0); code(err) != grantway.Malformed {
+		if _, err := h.Clients(t.Context(), owner, false, "*", 0); code(err) != grantway.Malformed {
 			t.Errorf("got %v", err)
 		}
 	})

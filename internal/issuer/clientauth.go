@@ -239,10 +239,16 @@ func (i *Issuer) prove(ctx context.Context, c *client, p presented) (proven, err
 	return got, err
 }
 
-// admitted refuses clients that come from where they may not. They have proved who they are,
-// so they are told.
+// admitted refuses clients that come from where they may not, or too often. They have proved who
+// they are, so they are told.
 func (i *Issuer) admitted(got proven, from netip.Addr) (proven, *oauthError) {
 	if got.client.admits(from) {
+		if most := i.OAuthRequestsPerMinute; most > 0 {
+			if wait := i.passes.passed(from, got.client.ID, most, time.Now()); wait > 0 {
+				return proven{}, &oauthError{status: http.StatusTooManyRequests, code: "temporarily_unavailable", // RFC 6749 has no better one
+					description: "too many requests of this client; keep tokens until they expire", retryAfter: wait}
+			}
+		}
 		return got, nil
 	}
 	i.usage.refused(got.client.ID, time.Now())

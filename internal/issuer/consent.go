@@ -33,7 +33,7 @@ func (i *Issuer) Consents(ctx context.Context, who access.Caller) (all []Consent
 		c.Scopes, c.At = strings.Fields(scope), timeOf(at)
 		all = append(all, c)
 		return nil
-	}, `SELECT c.id, c.name, s.scope, s.created_at FROM consent s JOIN client c ON c.id = s.client_id WHERE s.person_id = $1 ORDER BY s.created_at DESC, c.id`, who.ID)
+	}, `SELECT c.id, c.name, s.scope, s.created_at FROM consent s JOIN client c ON c.id = s.client_id WHERE s.person_id = $1 AND c.deleted_at = 0 ORDER BY s.created_at DESC, c.id`, who.ID)
 	if err != nil {
 		return nil, fmt.Errorf("consents of person %s: %w", who.ID, err)
 	}

@@ -82,7 +82,7 @@ func start(t testing.TB, s *store.Store, key string, options ...func(*issuer.Opt
 	h := &hub{t: t, store: s, audit: access.NewLog(s, quiet), people: map[string]access.Caller{}, remotes: newRemotes(t), key: key}
 	o := issuer.Options{Store: s, Sealer: sealer, Audit: h.audit, Proxied: proxied,
 		URL: func() string { return h.server.URL }, Certificates: certificates, ClientCAs: authorities, TakesCertificates: true,
-		HTTP: h.remotes.client(), Person: h.person, SignedIn: h.signedIn, Ask: ask, Exchange: h.exchange, RequestsPerMinute: -1}
+		HTTP: h.remotes.client(), Person: h.person, SignedIn: h.signedIn, Ask: ask, Exchange: h.exchange, RequestsPerMinute: -1, OAuthRequestsPerMinute: -1}
 	for _, set := range options {
 		set(&o)
 	}

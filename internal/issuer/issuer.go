@@ -89,6 +89,10 @@ type Options struct {
 	// limit of their own; 0 is 300, -1 no limit.
 	RequestsPerMinute int
 
+	// OAuthRequestsPerMinute limits the requests of one client for tokens, introspection and revocation
+	// together, on one replica, and to ten times as many those from one address; 0 is 3,000, -1 no limit.
+	OAuthRequestsPerMinute int
+
 	// KeyPeriod is how long a signing key signs; 0 is 30 days.
 	KeyPeriod time.Duration
 
@@ -104,6 +108,7 @@ type Issuer struct {
 	clients  registry
 	sessions sessions
 	failures throttle // of clients that authenticate
+	passes   throttle // of clients that have proved who they are
 	misses   throttle // of access tokens that are not in the database
 	tokens   ledger
 	once     once
@@ -138,6 +143,9 @@ func New(ctx context.Context, o Options) (*Issuer, error) {
 	}
 	if o.RequestsPerMinute == 0 {
 		o.RequestsPerMinute = 300
+	}
+	if o.OAuthRequestsPerMinute == 0 {
+		o.OAuthRequestsPerMinute = 3000
 	}
 	if o.KeyPeriod == 0 {
 		o.KeyPeriod = 30 * 24 * time.Hour

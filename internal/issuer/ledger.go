@@ -121,7 +121,7 @@ func insertTokens(n int) string {
 		INSERT INTO access_token (hash, client_id, secret_id, scope, person_id, binding, resource, family, issued_at, expires_at)
 		SELECT v.column1, c.id, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, v.column10
 		FROM (VALUES ` + rows.String() + `) AS v
-		JOIN client c ON c.id = v.column2 AND c.active
+		JOIN client c ON c.id = v.column2 AND c.active AND c.deleted_at = 0
 		LEFT JOIN client_secret s ON s.id = v.column3 AND s.client_id = c.id AND (s.expires_at = 0 OR s.expires_at > v.column9)
 		WHERE v.column3 = '' OR s.id IS NOT NULL
 		RETURNING hash`
@@ -161,8 +161,35 @@ func (i *Issuer) purge(ctx context.Context, now time.Time) error {
 			}
 		}
 	}
+	if err := i.purgeClients(ctx, now); err != nil {
+		return err
+	}
 	return i.Store.Write(ctx, func(tx *store.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM client_use WHERE hour < $1`, hourOf(now.Add(-keepUse).UnixMilli()))
 		return err
 	})
+}
+
+// purgeClients deletes for good the clients that nobody has restored in time.
+func (i *Issuer) purgeClients(ctx context.Context, now time.Time) error {
+	var ended []string
+	i.clients.all(func(_ *entry, c *client) {
+		if !c.DeletedAt.IsZero() && c.RestorableUntil.Before(now) {
+			ended = append(ended, c.ID)
+		}
+	})
+	for _, id := range ended {
+		err := i.Store.Write(ctx, func(tx *store.Tx) error {
+			_, err := tx.ExecContext(ctx, `DELETE FROM client WHERE id = $1 AND deleted_at BETWEEN 1 AND $2`, id, now.Add(-keepDeleted).UnixMilli())
+			tx.Changed(topicClient, id)
+			return err
+		})
+		if err == nil {
+			err = i.reload(ctx, id)
+		}
+		if err != nil {
+			return fmt.Errorf("client %s: %w", id, err)
+		}
+	}
+	return nil
 }

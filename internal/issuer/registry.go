@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
@@ -96,7 +97,7 @@ func (r *registry) set(id string, c *client) {
 	e.set(c)
 }
 
-// all calls f with each client that exists, in no order.
+// all calls f with each client that exists, in no order. Those that were deleted and can be restored are among them.
 func (r *registry) all(f func(*entry, *client)) {
 	r.entries.Range(func(_, v any) bool {
 		e := v.(*entry)
@@ -172,19 +173,25 @@ func readClients(ctx context.Context, db store.Querier, id string) ([]*client, e
 	byID := make(map[string]*client)
 	err := store.Each(ctx, db, func(rows *sql.Rows) error {
 		c := &client{}
-		var seconds, created int64
-		var settings string
-		if err := rows.Scan(&c.ID, &c.Name, &c.Description, &c.active, &c.GrantType, &c.AuthMethod, &seconds, &c.Version, &created, &settings, &c.tokensAfter); err != nil {
+		var seconds, created, deleted int64
+		var settings, roles string
+		if err := rows.Scan(&c.ID, &c.Name, &c.Description, &c.active, &c.GrantType, &c.AuthMethod, &seconds, &c.Version, &created, &settings, &c.tokensAfter, &deleted, &roles); err != nil {
 			return err
 		}
 		if err := c.compile(settings, seconds); err != nil {
 			return err
 		}
-		c.CreatedAt = time.UnixMilli(created).UTC()
 		c.Roles = []grantway.Assignment{}
+		if deleted != 0 {
+			if err := json.Unmarshal([]byte(roles), &c.Roles); err != nil {
+				return fmt.Errorf("roles of client %s: %w", c.ID, err)
+			}
+			c.active, c.DeletedAt, c.RestorableUntil = false, timeOf(deleted), timeOf(deleted).Add(keepDeleted)
+		}
+		c.CreatedAt = time.UnixMilli(created).UTC()
 		all, byID[c.ID] = append(all, c), c
 		return nil
-	}, `SELECT id, name, description, active, grant_type, auth_method, token_seconds, version, created_at, settings, tokens_after
+	}, `SELECT id, name, description, active, grant_type, auth_method, token_seconds, version, created_at, settings, tokens_after, deleted_at, deleted_roles
 		FROM client WHERE id >= $1 AND id <= $2`, from, to)
 	if err != nil {
 		return nil, err

@@ -191,7 +191,7 @@ func (i *Issuer) warnExpiring(now time.Time) {
 	i.warned = now
 	i.clients.all(func(_ *entry, c *client) {
 		last := c.lastSecret(now)
-		if last == nil || last.expiresAt == 0 || now.Add(expirySoon).UnixMilli() < last.expiresAt {
+		if !c.active || last == nil || last.expiresAt == 0 || now.Add(expirySoon).UnixMilli() < last.expiresAt {
 			return
 		}
 		i.Log.Warn("the last secret of a client expires soon; add a new one", "client", c.ID, "name", c.Name, "secret", last.id, "expires", timeOf(last.expiresAt))
@@ -222,7 +222,7 @@ func (i *Issuer) Describe(to chan<- *prometheus.Desc) {
 func (i *Issuer) Collect(to chan<- prometheus.Metric) {
 	now := time.Now()
 	i.clients.all(func(_ *entry, c *client) {
-		if last := c.lastSecret(now); last != nil && last.expiresAt != 0 {
+		if last := c.lastSecret(now); c.active && last != nil && last.expiresAt != 0 {
 			to <- prometheus.MustNewConstMetric(secretExpires, prometheus.GaugeValue, float64(last.expiresAt)/1000, c.Name)
 		}
 	})

@@ -60,6 +60,24 @@ func (t *throttle) failed(from netip.Addr, clientID string, now time.Time) (wait
 	return wait
 }
 
+// passed counts a request of a client that has proved who it is. It returns 0, or for how long the
+// client should wait because it, or its address, had more than most in a minute; then the request does
+// not count. An address may have ten times as many. Nobody else can use up what a client may have.
+func (t *throttle) passed(from netip.Addr, clientID string, most int, now time.Time) (wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.init()
+	address, client := addressBucket(from), bucket{client: maphash.String(t.seed, clientID) | 1}
+	forClient := pace{most, time.Minute / time.Duration(most)}
+	forAddress := pace{10 * most, forClient.interval / 10}
+	wait = max(t.wait(address, forAddress, now), t.wait(client, forClient, now))
+	if wait == 0 {
+		t.fill(address, forAddress, now)
+		t.fill(client, forClient, now)
+	}
+	return wait
+}
+
 // missed notes a failure of an address in nobody's name, such as a token that was made up.
 func (t *throttle) missed(from netip.Addr, now time.Time) {
 	t.mu.Lock()

@@ -173,7 +173,7 @@ func (i *Issuer) Usage(ctx context.Context, who access.Caller, since time.Time, 
 	}
 	byID := map[string]*grantway.ClientUsage{}
 	i.clients.all(func(_ *entry, c *client) {
-		if visible(who, c.Roles) {
+		if c.DeletedAt.IsZero() && visible(who, c.Roles) {
 			byID[c.ID] = &grantway.ClientUsage{Client: c.ID, Name: c.Name, State: c.State, CreatedAt: c.CreatedAt}
 		}
 	})

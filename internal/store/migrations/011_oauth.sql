@@ -2,6 +2,8 @@
 
 ALTER TABLE client ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';     -- JSON of grantway.ClientSettings, without what has a column
 ALTER TABLE client ADD COLUMN tokens_after BIGINT NOT NULL DEFAULT 0; -- tokens issued before are revoked
+ALTER TABLE client ADD COLUMN deleted_at BIGINT NOT NULL DEFAULT 0;   -- 0: not; else name_key is the id, and the row goes some days later
+ALTER TABLE client ADD COLUMN deleted_roles TEXT NOT NULL DEFAULT '';  -- JSON; its roles while it is deleted, which hold no division
 ALTER TABLE client_secret ADD COLUMN sealed BYTEA;                     -- the secret itself, for client_secret_jwt only
 
 -- What binds a token, beyond its client.
@@ -107,5 +109,7 @@ ALTER TABLE access_token DROP COLUMN resource;
 ALTER TABLE access_token DROP COLUMN binding;
 ALTER TABLE access_token DROP COLUMN person_id;
 ALTER TABLE client_secret DROP COLUMN sealed;
+ALTER TABLE client DROP COLUMN deleted_roles;
+ALTER TABLE client DROP COLUMN deleted_at;
 ALTER TABLE client DROP COLUMN tokens_after;
 ALTER TABLE client DROP COLUMN settings;
