@@ -393,7 +393,7 @@ type CredentialUse struct {
 	// Credential is a name or id; in answers the name, or the id of one that is deleted.
 	Credential string `json:"credential"`
 
-	// Via says how: ViaToken, which is the default, or ViaProxy.
+	// Via says how: ViaToken, which is the default, ViaProxy or ViaEndpoint.
 	Via string `json:"via,omitempty"`
 
 	// Methods are those of requests through the proxy, such as GET; none means all. GET allows
@@ -403,12 +403,19 @@ type CredentialUse struct {
 	// Paths are how paths behind the API's base URL may begin, such as /messages, which is
 	// also that path itself and not /messages2; none means all. With ViaProxy only.
 	Paths []string `json:"paths,omitempty"`
+
+	// Endpoints are the names of endpoints of the connector; none means all. With ViaEndpoint only.
+	Endpoints []string `json:"endpoints,omitempty"`
 }
 
 // The values of CredentialUse.Via.
 const (
 	ViaToken = "token" // reads tokens, and sends requests through the proxy
 	ViaProxy = "proxy" // sends requests through the proxy, and never sees a token
+
+	// ViaEndpoint calls endpoints that the connector names, with values for their inputs, and nothing
+	// else: the client fires what somebody has prepared.
+	ViaEndpoint = "endpoint"
 )
 
 // Assignment is a role held in a division; "*" is all divisions.

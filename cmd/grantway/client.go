@@ -32,9 +32,11 @@ A role counts in one division, or in all: application@sales, application@*.
 
 With --credential the client may use only those named, out of those that its roles allow. With
 --proxy-only it sends requests with them through the hub's proxy and never sees a token, and
---method and --path say which requests these may be.`,
+--method and --path say which requests these may be. With --endpoint it calls these endpoints of
+the connector by name, and can do nothing else.`,
 		Example: `  grantway client add mailer --role application@sales >mailer.env
-  grantway client add reports --role application --credential sales --proxy-only --method GET --path /v1/reports`,
+  grantway client add reports --role application --credential sales --proxy-only --method GET --path /v1/reports
+  grantway client add shop --role application --credential sales --endpoint send-order`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, args []string) error {
 			settings, err := s.read()

@@ -57,6 +57,7 @@ func (s *clientFlags) add(c *cli, cmd *cobra.Command) {
 	f.StringArrayVar(&s.credentials, "credential", nil, "credential that the client may use; repeatable; without it, all that its roles allow")
 	cmd.RegisterFlagCompletionFunc("credential", c.credentialNames(1))
 	f.BoolVar(&s.proxyOnly, "proxy-only", false, "give the client no tokens of these credentials, only the proxy")
+	f.StringArrayVar(&s.use.Endpoints, "endpoint", nil, "`NAME` of an endpoint that the client may call, and then nothing else of these credentials; * is all of them; repeatable")
 	f.StringArrayVar(&s.use.Methods, "method", nil, "method of requests through the proxy; repeatable; without it, all")
 	f.StringArrayVar(&s.use.Paths, "path", nil, "`PATH` behind the API base URL, with all below it; repeatable; without it, all")
 }
@@ -65,14 +66,20 @@ func (s *clientFlags) add(c *cli, cmd *cobra.Command) {
 func (s *clientFlags) uses() (list []grantway.CredentialUse, err error) {
 	narrow := s.use.Methods != nil || s.use.Paths != nil
 	switch {
-	case len(s.credentials) == 0 && (s.proxyOnly || narrow):
-		return nil, usagef("--proxy-only, --method and --path are about a --credential")
+	case len(s.credentials) == 0 && (s.proxyOnly || narrow || s.use.Endpoints != nil):
+		return nil, usagef("--proxy-only, --method, --path and --endpoint are about a --credential")
+	case s.proxyOnly && s.use.Endpoints != nil:
+		return nil, usagef("--endpoint and --proxy-only are two ways; choose one")
 	case !s.proxyOnly && narrow:
 		return nil, usagef("--method and --path need --proxy-only: a token works with all of them")
 	}
 	use := s.use
 	if use.Via = grantway.ViaToken; s.proxyOnly {
 		use.Via = grantway.ViaProxy
+	}
+	if s.use.Endpoints != nil {
+		use.Via = grantway.ViaEndpoint
+		use.Endpoints = slices.DeleteFunc(slices.Clone(s.use.Endpoints), func(name string) bool { return name == "*" })
 	}
 	for _, use.Credential = range s.credentials {
 		list = append(list, use)

@@ -20,14 +20,14 @@ func (c Caller) CheckListed(credential string) error {
 // credential with this id. What its roles allow is for Check. The error is of code Forbidden.
 func (c Caller) CheckToken(credential string) error {
 	if c.Uses == nil || slices.ContainsFunc(c.Uses, func(u grantway.CredentialUse) bool {
-		return u.Credential == credential && u.Via != grantway.ViaProxy
+		return u.Credential == credential && u.Via != grantway.ViaProxy && u.Via != grantway.ViaEndpoint
 	}) {
 		return nil
 	}
 	if err := c.CheckListed(credential); err != nil {
 		return err
 	}
-	return grantway.Errorf(grantway.Forbidden, "this client may use the credential through the proxy only, and gets no tokens of it")
+	return grantway.Errorf(grantway.Forbidden, "this client may use the credential through the hub only, and gets no tokens of it")
 }
 
 // CheckRequest says whether c's list of credentials, if it has one, lets it send a request
@@ -41,7 +41,7 @@ func (c Caller) CheckRequest(credential, method, path string) error {
 		return err
 	}
 	for _, u := range c.Uses {
-		if u.Credential != credential {
+		if u.Credential != credential || u.Via == grantway.ViaEndpoint {
 			continue
 		}
 		if allowsMethod(u.Methods, method) && allowsPath(u.Paths, path) {
@@ -49,6 +49,14 @@ func (c Caller) CheckRequest(credential, method, path string) error {
 		}
 	}
 	return grantway.Errorf(grantway.Forbidden, "this client may use the credential, but not with this method and path")
+}
+
+// AllowsEndpoint says whether c's list of credentials lets it call an endpoint by its name, whatever
+// method and path that has. One that may send such a request anyway is for CheckRequest.
+func (c Caller) AllowsEndpoint(credential, endpoint string) bool {
+	return slices.ContainsFunc(c.Uses, func(u grantway.CredentialUse) bool {
+		return u.Credential == credential && u.Via == grantway.ViaEndpoint && (len(u.Endpoints) == 0 || slices.Contains(u.Endpoints, endpoint))
+	})
 }
 
 func allowsMethod(methods []string, method string) bool {

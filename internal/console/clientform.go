@@ -36,7 +36,7 @@ type clientForm struct {
 }
 
 // useRow is a row of the list of credentials that a client may use.
-type useRow struct{ Credential, Via, Methods, Paths string }
+type useRow struct{ Credential, Via, Methods, Paths, Endpoints string }
 
 // clientFields are the fields of the form that errors lead to, by the first name of their pointer.
 var clientFields = map[string]string{
@@ -153,7 +153,7 @@ func (p *clientForm) rows(roles []grantway.Assignment, uses []grantway.Credentia
 	}
 	p.Roles = append(p.Roles, roleRow{Division: "home"})
 	for _, u := range uses {
-		p.Uses = append(p.Uses, useRow{u.Credential, u.Via, strings.Join(u.Methods, " "), strings.Join(u.Paths, " ")})
+		p.Uses = append(p.Uses, useRow{u.Credential, u.Via, strings.Join(u.Methods, " "), strings.Join(u.Paths, " "), strings.Join(u.Endpoints, " ")})
 	}
 	p.Uses = append(p.Uses, useRow{Via: grantway.ViaProxy}, useRow{Via: grantway.ViaProxy})
 }
@@ -266,12 +266,12 @@ func (p *clientForm) read(r *request) problems {
 // usesFrom reads the list of credentials. It is empty, not nil, when nothing is on it: nil keeps what there is.
 func usesFrom(r *request) []grantway.CredentialUse {
 	list := []grantway.CredentialUse{}
-	names, vias, methods, paths := r.PostForm["use.credential"], r.PostForm["use.via"], r.PostForm["use.methods"], r.PostForm["use.paths"]
-	for i := range min(len(names), len(vias), len(methods), len(paths)) {
+	names, vias, methods, paths, endpoints := r.PostForm["use.credential"], r.PostForm["use.via"], r.PostForm["use.methods"], r.PostForm["use.paths"], r.PostForm["use.endpoints"]
+	for i := range min(len(names), len(vias), len(methods), len(paths), len(endpoints)) {
 		if names[i] == "" {
 			continue
 		}
-		list = append(list, grantway.CredentialUse{Credential: names[i], Via: vias[i], Methods: lines(methods[i]), Paths: lines(paths[i])})
+		list = append(list, grantway.CredentialUse{Credential: names[i], Via: vias[i], Methods: lines(methods[i]), Paths: lines(paths[i]), Endpoints: lines(endpoints[i])})
 	}
 	return list
 }

@@ -17,7 +17,7 @@ import (
 const (
 	maxUses    = 100
 	maxMethods = 20
-	maxPaths   = 50
+	maxPaths   = 50   // and endpoints
 	maxPath    = 1024 // bytes
 )
 
@@ -39,11 +39,22 @@ func (i *Issuer) checkUses(who access.Caller, uses, old []grantway.CredentialUse
 		switch u.Via {
 		case "":
 			u.Via = grantway.ViaToken
-		case grantway.ViaToken, grantway.ViaProxy:
+		case grantway.ViaToken, grantway.ViaProxy, grantway.ViaEndpoint:
 		default:
-			wrong(pointer+"/via", "must be token or proxy")
+			wrong(pointer+"/via", "must be token, proxy or endpoint")
 		}
-		u.Methods, u.Paths = slices.Clone(u.Methods), slices.Clone(u.Paths)
+		u.Methods, u.Paths, u.Endpoints = slices.Clone(u.Methods), slices.Clone(u.Paths), slices.Clone(u.Endpoints)
+		if u.Via != grantway.ViaEndpoint && len(u.Endpoints) > 0 {
+			wrong(pointer+"/via", "must be endpoint where there are endpoints: these are not all that it could call")
+		}
+		if len(u.Endpoints) > maxPaths {
+			wrong(pointer+"/endpoints", fmt.Sprintf("must be at most %d", maxPaths))
+		}
+		for e, name := range u.Endpoints { // it may come with the connector's next version
+			if name == "" || len(name) > 100 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+				wrong(fmt.Sprintf("%s/endpoints/%d", pointer, e), "must be a name: lower-case letters, digits, dashes and underscores")
+			}
+		}
 		if u.Via != grantway.ViaProxy && len(u.Methods)+len(u.Paths) > 0 {
 			wrong(pointer+"/via", "must be proxy where there are methods or paths: a token works with all of them")
 		}
@@ -104,9 +115,13 @@ func writeUses(ctx context.Context, tx *store.Tx, id string, uses []grantway.Cre
 		if err != nil {
 			return err
 		}
+		endpoints, err := json.Marshal(u.Endpoints)
+		if err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, `
-			INSERT INTO client_credential (client_id, position, credential_id, via, methods, paths) VALUES ($1, $2, $3, $4, $5, $6)`,
-			id, position, u.Credential, u.Via, string(methods), string(paths))
+			INSERT INTO client_credential (client_id, position, credential_id, via, methods, paths, endpoints) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			id, position, u.Credential, u.Via, string(methods), string(paths), string(endpoints))
 		if err != nil {
 			return fmt.Errorf("credentials of client %s: %w", id, err)
 		}
@@ -117,9 +132,9 @@ func writeUses(ctx context.Context, tx *store.Tx, id string, uses []grantway.Cre
 // readUses adds the lists of credentials to the clients with ids in a range.
 func readUses(ctx context.Context, db store.Querier, byID map[string]*client, from, to string) error {
 	return store.Each(ctx, db, func(rows *sql.Rows) error {
-		var id, methods, paths string
+		var id, methods, paths, endpoints string
 		var u grantway.CredentialUse
-		if err := rows.Scan(&id, &u.Credential, &u.Via, &methods, &paths); err != nil {
+		if err := rows.Scan(&id, &u.Credential, &u.Via, &methods, &paths, &endpoints); err != nil {
 			return err
 		}
 		if err := json.Unmarshal([]byte(methods), &u.Methods); err != nil {
@@ -128,11 +143,14 @@ func readUses(ctx context.Context, db store.Querier, byID map[string]*client, fr
 		if err := json.Unmarshal([]byte(paths), &u.Paths); err != nil {
 			return fmt.Errorf("paths of client %s: %w", id, err)
 		}
+		if err := json.Unmarshal([]byte(endpoints), &u.Endpoints); err != nil {
+			return fmt.Errorf("endpoints of client %s: %w", id, err)
+		}
 		if c := byID[id]; c != nil {
 			c.Credentials = append(c.Credentials, u)
 		}
 		return nil
-	}, `SELECT client_id, credential_id, via, methods, paths FROM client_credential
+	}, `SELECT client_id, credential_id, via, methods, paths, endpoints FROM client_credential
 		WHERE client_id >= $1 AND client_id <= $2 ORDER BY client_id, position`, from, to)
 }
 
@@ -149,6 +167,6 @@ func (i *Issuer) named(who access.Caller, uses []grantway.CredentialUse) []grant
 
 func sameUses(a, b []grantway.CredentialUse) bool {
 	return slices.EqualFunc(a, b, func(x, y grantway.CredentialUse) bool {
-		return x.Credential == y.Credential && x.Via == y.Via && slices.Equal(x.Methods, y.Methods) && slices.Equal(x.Paths, y.Paths)
+		return x.Credential == y.Credential && x.Via == y.Via && slices.Equal(x.Methods, y.Methods) && slices.Equal(x.Paths, y.Paths) && slices.Equal(x.Endpoints, y.Endpoints)
 	})
 }

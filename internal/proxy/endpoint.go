@@ -30,7 +30,7 @@ func (p *Proxy) ServeEndpoint(w http.ResponseWriter, r *http.Request, who access
 	if err != nil {
 		return err
 	}
-	t := target{credential: credential, whole: out.URL, auth: &auth}
+	t := target{credential: credential, whole: out.URL, auth: &auth, allowed: who.AllowsEndpoint(u.ID, endpoint)}
 	rest, within := strings.CutPrefix(out.URL.EscapedPath(), auth.Base.EscapedPath())
 	if within = within && out.URL.Host == auth.Base.Host; within {
 		var refused string
@@ -38,7 +38,7 @@ func (p *Proxy) ServeEndpoint(w http.ResponseWriter, r *http.Request, who access
 		t.path, refused = decode(rest)
 		within = refused == ""
 	}
-	if who.Uses != nil && !within { // no list of paths can say yes to it
+	if who.Uses != nil && !t.allowed && !within { // no list of paths can say yes to it
 		return p.deny(ctx, who, "proxy.request", u.Name, u.Division, grantway.Errorf(grantway.Forbidden, "this client may use listed methods and paths only, and the endpoint %s is not below the base URL", endpoint))
 	}
 	if err := p.check(out, who, u, &t); err != nil {

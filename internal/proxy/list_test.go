@@ -36,6 +36,12 @@ endpoints:
 			t.Fatal(err)
 		}
 	}
+	fire, err := g.CreateOAuthClient(t.Context(), grantway.OAuthClient{Name: "fire", Roles: []grantway.Assignment{{Role: "owner", Division: "*"}},
+		Credentials: []grantway.CredentialUse{{Credential: "listed", Via: grantway.ViaEndpoint, Endpoints: []string{"make-order"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.firesOnly(t, g.signIn(t, fire.ID, fire.Secret))
 	list := []grantway.CredentialUse{{Credential: "listed", Via: grantway.ViaProxy, Methods: []string{"GET"}, Paths: []string{"/orders"}}}
 	machine, err := g.CreateOAuthClient(t.Context(), grantway.OAuthClient{Name: "machine", Roles: []grantway.Assignment{{Role: "owner", Division: "*"}}, Credentials: list})
 	if err != nil {
@@ -143,4 +149,29 @@ func (g *rig) signInPerson(t *testing.T, c grantway.OAuthClient, redirect string
 		t.Fatalf("HTTP %d to %s: no token, %v", resp.StatusCode, back, err)
 	}
 	return answer.AccessToken
+}
+
+// firesOnly tries what a token may do that may call the endpoint make-order of the credential listed, and nothing else.
+func (g *rig) firesOnly(t *testing.T, token string) {
+	t.Helper()
+	before := len(g.api.seen())
+	for request, want := range map[string]int{
+		"POST /v1/credentials/listed/endpoints/make-order": 200,
+		"POST /v1/credentials/listed/endpoints/orders":     403,
+		"POST /v1/credentials/other/endpoints/make-order":  403,
+		"POST /v1/credentials/listed/token":                403,
+		"POST /proxy/listed/orders":                        403,
+		"GET /proxy/listed/orders":                         403,
+		"GET /proxy/other/orders":                          403,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		r := g.request(t, method, path, nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		if resp := g.send(t, r); resp.StatusCode != want {
+			t.Errorf("%s: HTTP %d %s, want %d", request, resp.StatusCode, text(t, resp), want)
+		}
+	}
+	if n := len(g.api.seen()) - before; n != 1 {
+		t.Errorf("%d requests reached the API", n)
+	}
 }

@@ -19,8 +19,9 @@ type target struct {
 	query      string // without the question mark
 
 	// Of an endpoint that a connector names; nil when the caller says where to go:
-	whole *url.URL
-	auth  *broker.Authorization // which the URL was made with; the first try has it too
+	whole   *url.URL
+	auth    *broker.Authorization // which the URL was made with; the first try has it too
+	allowed bool                  // by its name; no list of methods and paths is asked
 }
 
 // parseTarget reads a request target (RFC 9112 section 3.2). It takes only what every server on

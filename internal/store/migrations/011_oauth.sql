@@ -6,6 +6,8 @@ ALTER TABLE client ADD COLUMN deleted_at BIGINT NOT NULL DEFAULT 0;   -- 0: not;
 ALTER TABLE client ADD COLUMN deleted_roles TEXT NOT NULL DEFAULT '';  -- JSON; its roles while it is deleted, which hold no division
 ALTER TABLE client_secret ADD COLUMN sealed BYTEA;                     -- the secret itself, for client_secret_jwt only
 
+ALTER TABLE client_credential ADD COLUMN endpoints TEXT NOT NULL DEFAULT '[]'; -- JSON list; via may be endpoint as well
+
 -- What binds a token, beyond its client.
 ALTER TABLE access_token ADD COLUMN person_id TEXT NOT NULL DEFAULT ''; -- who allowed it; '': nobody, the client acts for itself
 ALTER TABLE access_token ADD COLUMN binding TEXT NOT NULL DEFAULT '';   -- thumbprint of the key it is bound to: "jkt …" or "x5t …"
@@ -108,6 +110,7 @@ ALTER TABLE access_token DROP COLUMN family;
 ALTER TABLE access_token DROP COLUMN resource;
 ALTER TABLE access_token DROP COLUMN binding;
 ALTER TABLE access_token DROP COLUMN person_id;
+ALTER TABLE client_credential DROP COLUMN endpoints;
 ALTER TABLE client_secret DROP COLUMN sealed;
 ALTER TABLE client DROP COLUMN deleted_roles;
 ALTER TABLE client DROP COLUMN deleted_at;
