@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -164,6 +165,14 @@ func TestOAuthClients(t *testing.T) {
 	if status := h.with(t, first, "/v1/credentials"); status == 401 {
 		t.Error("a token was revoked, though the page says that it goes on")
 	}
+	if _, err := h.AddOAuthClientSecret(t.Context(), portal.ID, grantway.NewSecret{ExpiresAt: time.Now().Add(48 * time.Hour), OldExpireIn: new(grantway.Seconds)}); err != nil {
+		t.Fatal(err)
+	}
+	b.open("/clients")
+	b.has("Secrets that expire soon")
+	b.has("it has no other one")
+	b.open("/clients/" + portal.ID + "/details")
+	b.wait("#secrets .health-yellow")
 	fourth := reset("revoke")
 	b.has("all tokens of this client, have stopped working")
 	if status := h.with(t, first, "/v1/credentials"); status != 401 {

@@ -39,6 +39,7 @@ type clientsPage struct {
 	Deleted  bool // those that can be restored
 	Days     int
 	Next     string
+	Expiring []issuer.Expiring
 	MayWrite bool
 }
 
@@ -47,6 +48,9 @@ func (c *Console) clients(r *request) (answer, error) {
 		MayWrite: r.who.Anywhere().Has(access.WriteClient)}
 	used, err := c.usage(r)
 	if err != nil {
+		return answer{}, err
+	}
+	if p.Expiring, err = c.Issuer.Expiring(r.Context(), r.who); err != nil {
 		return answer{}, err
 	}
 	page, err := c.Issuer.Clients(r.Context(), r.who, p.Deleted, r.FormValue("cursor"), 100)

@@ -183,19 +183,42 @@ func wrongField(pointer, detail string) error {
 	return &grantway.Error{Code: grantway.Invalid, Message: "a field is wrong", Fields: []grantway.Field{{Pointer: pointer, Detail: detail}}}
 }
 
-// warnExpiring logs, once a day, which secrets are the last of their client and about to expire.
+// Expiring is a client whose last good secret expires soon.
+type Expiring struct {
+	Client, Name, Secret string // ids but for the name
+	At                   time.Time
+}
+
+// expiring are the clients that need a new secret, the most urgent first.
+func (i *Issuer) expiring(now time.Time, which func(*client) bool) (all []Expiring) {
+	i.clients.all(func(_ *entry, c *client) {
+		last := c.lastSecret(now)
+		if c.active && last != nil && last.expiresAt != 0 && last.expiresAt < now.Add(expirySoon).UnixMilli() && which(c) {
+			all = append(all, Expiring{c.ID, c.Name, last.id, timeOf(last.expiresAt)})
+		}
+	})
+	slices.SortFunc(all, func(a, b Expiring) int { return a.At.Compare(b.At) })
+	return all
+}
+
+// Expiring lists the clients that who may see and that need a new secret, the most urgent first.
+// Errors are of code Forbidden.
+func (i *Issuer) Expiring(ctx context.Context, who access.Caller) ([]Expiring, error) {
+	if err := i.requireRead(ctx, who, ""); err != nil {
+		return nil, err
+	}
+	return i.expiring(time.Now(), func(c *client) bool { return visible(who, c.Roles) }), nil
+}
+
+// warnExpiring logs, once a day, which clients need a new secret.
 func (i *Issuer) warnExpiring(now time.Time) {
 	if now.Sub(i.warned) < 24*time.Hour {
 		return
 	}
 	i.warned = now
-	i.clients.all(func(_ *entry, c *client) {
-		last := c.lastSecret(now)
-		if !c.active || last == nil || last.expiresAt == 0 || now.Add(expirySoon).UnixMilli() < last.expiresAt {
-			return
-		}
-		i.Log.Warn("the last secret of a client expires soon; add a new one", "client", c.ID, "name", c.Name, "secret", last.id, "expires", timeOf(last.expiresAt))
-	})
+	for _, e := range i.expiring(now, func(*client) bool { return true }) {
+		i.Log.Warn("the last secret of a client expires soon; add a new one", "client", e.Client, "name", e.Name, "secret", e.Secret, "expires", e.At)
+	}
 }
 
 // lastSecret is the good secret that expires last; nil when there is none.
