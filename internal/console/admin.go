@@ -56,7 +56,7 @@ func (c *Console) createDivision(r *request) (answer, error) {
 	return answer{redirect: "/divisions", flash: "The division " + p.Name + " is added."}, err
 }
 
-func (c *Console) newDeleteDivisionPage(r *request) (*deletePage, error) {
+func (c *Console) divisionDeletion(r *request) (*deletePage, error) {
 	name := r.PathValue("name")
 	if err := c.Audit.Require(r.Context(), r.who, access.WriteDivision, access.Everywhere, grantway.Event{Action: "division.delete", Object: "division/" + name}); err != nil {
 		return nil, err
@@ -70,32 +70,9 @@ func (c *Console) newDeleteDivisionPage(r *request) (*deletePage, error) {
 	}
 	return &deletePage{Frame: frame("delete", "Delete division "+name, administration, globalSettings, crumb{"Divisions", "/divisions"}),
 		Kind: "division", Name: name, Action: "/divisions/" + url.PathEscape(name) + "/delete", Back: "/divisions",
-		Breaks: []string{"Roles cannot be given in it any more. Only an empty division can be deleted, so nothing else changes."}}, nil
-}
-
-func (c *Console) deleteDivisionPage(r *request) (answer, error) {
-	p, err := c.newDeleteDivisionPage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{page: p}, nil
-}
-
-func (c *Console) deleteDivision(r *request) (answer, error) {
-	p, err := c.newDeleteDivisionPage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	if r.form("confirm") != p.Name {
-		p.Error = "Type the name exactly as it is: " + p.Name
-		return answer{page: p, status: http.StatusUnprocessableEntity}, nil
-	}
-	err = c.Divisions.Delete(r.Context(), r.who, p.Name)
-	if e := asError(err); e != nil && e.Code == grantway.Conflict {
-		p.Error = sentence(e.Message)
-		return answer{page: p, status: http.StatusConflict}, nil
-	}
-	return answer{redirect: "/divisions", flash: "The division " + p.Name + " is deleted."}, err
+		Breaks: []string{"Roles cannot be given in it any more. Only an empty division can be deleted, so nothing else changes."},
+		remove: func() error { return c.Divisions.Delete(r.Context(), r.who, name) },
+		done:   answer{redirect: "/divisions", flash: "The division " + name + " is deleted."}}, nil
 }
 
 // auditPage is the audit trail, newest first.

@@ -263,7 +263,7 @@ func (c *Console) restoreClient(r *request) (answer, error) {
 	return answer{redirect: clientPath(r.PathValue("id"), "details"), flash: "The client " + one.Name + " is back, with its secrets."}, err
 }
 
-func (c *Console) newDeleteClientPage(r *request) (*deletePage, error) {
+func (c *Console) clientDeletion(r *request) (*deletePage, error) {
 	one, err := c.Issuer.Client(r.Context(), r.who, r.PathValue("id"))
 	if err != nil {
 		return nil, err
@@ -277,37 +277,14 @@ func (c *Console) newDeleteClientPage(r *request) (*deletePage, error) {
 	}
 	p := &deletePage{Frame: frame("delete", "Delete client "+one.Name, administration, integrationsAt, clientsAt, crumb{one.Name, clientPath(one.ID, "details")}),
 		Kind: "client", Name: one.Name, Action: clientPath(one.ID, "delete"), Back: clientPath(one.ID, "details"),
-		Breaks: []string{"Its secrets and tokens stop working at once.", "For a week it can be restored, with its secrets and without its tokens.", "What the audit trail says of it stays."}}
+		Breaks: []string{"Its secrets and tokens stop working at once.", "For a week it can be restored, with its secrets and without its tokens.", "What the audit trail says of it stays."},
+		remove: func() error { return c.Issuer.DeleteClient(r.Context(), r.who, one.ID) },
+		done:   answer{redirect: "/clients", flash: "The client " + one.Name + " is deleted."}}
 	p.at = "/clients"
 	if u := used[one.ID]; u.Calls+u.Tokens > 0 {
 		p.Breaks = append(p.Breaks, "It is in use: "+number(u.Tokens)+" tokens and "+number(u.Calls)+" calls in the last 30 days. Deactivate it first if you are not sure who depends on it.")
 	}
 	return p, nil
-}
-
-func (c *Console) deleteClientPage(r *request) (answer, error) {
-	p, err := c.newDeleteClientPage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{page: p}, nil
-}
-
-func (c *Console) deleteClient(r *request) (answer, error) {
-	p, err := c.newDeleteClientPage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	if r.form("confirm") != p.Name {
-		p.Error = "Type the name exactly as it is: " + p.Name
-		return answer{page: p, status: http.StatusUnprocessableEntity}, nil
-	}
-	err = c.Issuer.DeleteClient(r.Context(), r.who, r.PathValue("id"))
-	if e := asError(err); e != nil && e.Code == grantway.Conflict {
-		p.Error = sentence(e.Message)
-		return answer{page: p, status: http.StatusConflict}, nil
-	}
-	return answer{redirect: "/clients", flash: "The client " + p.Name + " is deleted."}, err
 }
 
 // advicePage asks the advisor's questions, and says which grant fits.

@@ -349,7 +349,7 @@ func (c *Console) yamlConnector(r *request) (answer, error) {
 	return c.savedYAML(p, saved, err, "is saved.")
 }
 
-func (c *Console) newConnectorDelete(r *request) (*deletePage, error) {
+func (c *Console) connectorDeletion(r *request) (*deletePage, error) {
 	one, err := c.own(r, "connector.delete")
 	if err != nil {
 		return nil, err
@@ -357,27 +357,9 @@ func (c *Console) newConnectorDelete(r *request) (*deletePage, error) {
 	back := connectorPath(one.Name, "details")
 	return &deletePage{Frame: frame("delete", "Delete "+one.Title, integrationsAt, connectorsAt, crumb{one.Title, back}), Kind: "connector", Name: one.Name,
 		Action: connectorPath(one.Name, "delete"), Back: back, Blocked: one.UsedBy,
-		Breaks: []string{"The definition is gone for good, with all its versions. Export it first if you may need it again."}}, nil
-}
-
-func (c *Console) deleteConnectorPage(r *request) (answer, error) {
-	p, err := c.newConnectorDelete(r)
-	return answer{page: p}, err
-}
-
-func (c *Console) deleteConnector(r *request) (answer, error) {
-	p, err := c.newConnectorDelete(r)
-	if err != nil {
-		return answer{}, err
-	}
-	if r.form("confirm") != p.Name {
-		p.Error = "Type the name exactly as it is: " + p.Name
-		return answer{page: p, status: http.StatusUnprocessableEntity}, nil
-	}
-	if err := c.Connectors.Delete(r.Context(), r.who, p.Name, 0); err != nil {
-		return answer{}, err
-	}
-	return answer{redirect: "/connectors", flash: p.Name + " is deleted."}, nil
+		Breaks: []string{"The definition is gone for good, with all its versions. Export it first if you may need it again."},
+		remove: func() error { return c.Connectors.Delete(r.Context(), r.who, one.Name, 0) },
+		done:   answer{redirect: "/connectors", flash: one.Name + " is deleted."}}, nil
 }
 
 // indented is JSON as people read it.

@@ -335,17 +335,7 @@ func (c *Console) validateCredential(r *request) (answer, error) {
 	return answer{page: p}, nil
 }
 
-// deletePage asks whether something may really go, and says what breaks.
-type deletePage struct {
-	Frame
-	Kind, Name, Action, Back string
-	Blocked                  []string // what has to be changed first
-	Breaks                   []string
-	Version                  int64
-	Error                    string
-}
-
-func (c *Console) newDeletePage(r *request) (*deletePage, error) {
+func (c *Console) credentialDeletion(r *request) (*deletePage, error) {
 	saved, err := c.Broker.Get(r.Context(), r.who, r.PathValue("id"))
 	if err != nil {
 		return nil, err
@@ -354,10 +344,12 @@ func (c *Console) newDeletePage(r *request) (*deletePage, error) {
 		return nil, err
 	}
 	p := &deletePage{Frame: frame("delete", "Delete "+saved.Name),
-		Kind: "credential", Name: saved.Name, Action: "/credentials/" + saved.ID + "/delete", Back: "/credentials/" + saved.ID, Blocked: saved.UsedBy, Version: saved.Version}
+		Kind: "credential", Name: saved.Name, Action: "/credentials/" + saved.ID + "/delete", Back: "/credentials/" + saved.ID, Blocked: saved.UsedBy,
+		remove: func() error { return c.Broker.Delete(r.Context(), r.who, saved.ID, 0) }}
 	if p.at, p.Crumbs = whereIs(saved); p.at == "/instances" {
 		p.Kind = "instance"
 	}
+	p.done = answer{redirect: p.at, flash: p.Name + " is deleted."}
 	p.Breaks = []string{"Its settings and its secret are gone for good; there is no way to get them back from the hub.", "Tokens it got stop being handed out at once."}
 	if r.who.May(access.ReadAudit, saved.Division) {
 		uses, _, err := c.Broker.Uses(r.Context(), r.who, saved.ID, time.Now().Add(-30*24*time.Hour))
@@ -369,29 +361,6 @@ func (c *Console) newDeletePage(r *request) (*deletePage, error) {
 		}
 	}
 	return p, nil
-}
-
-func (c *Console) deleteCredentialPage(r *request) (answer, error) {
-	p, err := c.newDeletePage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{page: p}, nil
-}
-
-func (c *Console) deleteCredential(r *request) (answer, error) {
-	p, err := c.newDeletePage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	if r.form("confirm") != p.Name {
-		p.Error = "Type the name exactly as it is: " + p.Name
-		return answer{page: p, status: http.StatusUnprocessableEntity}, nil
-	}
-	if err := c.Broker.Delete(r.Context(), r.who, r.PathValue("id"), 0); err != nil {
-		return answer{}, err
-	}
-	return answer{redirect: p.at, flash: p.Name + " is deleted."}, nil
 }
 
 func (c *Console) nextSecret(r *request) (answer, error) {

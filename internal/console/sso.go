@@ -1,7 +1,6 @@
 package console
 
 import (
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,7 +124,7 @@ func (c *Console) testSSO(r *request) (answer, error) {
 	return tried(r, p, report, err, "sso-part")
 }
 
-func (c *Console) newDeleteSSOPage(r *request) (*deletePage, error) {
+func (c *Console) ssoDeletion(r *request) (*deletePage, error) {
 	if err := c.Audit.Require(r.Context(), r.who, access.WriteSSO, access.Everywhere, grantway.Event{Action: "sso.delete", Object: "sso"}); err != nil {
 		return nil, err
 	}
@@ -135,25 +134,7 @@ func (c *Console) newDeleteSSOPage(r *request) (*deletePage, error) {
 	}
 	return &deletePage{Frame: frame("delete", "End single sign-on", administration, crumb{"Access", ""}, crumb{"Single sign-on", "/single-sign-on"}),
 		Kind: "single sign-on", Name: s.Name, Action: "/single-sign-on/delete", Back: "/single-sign-on",
-		Breaks: []string{"Nobody can sign in with " + s.Name + " any more. Who has no password needs a link from People to choose one.", "Sessions that began with it go on until they end.", "The rules are gone; roles that people have stay."}}, nil
-}
-
-func (c *Console) deleteSSOPage(r *request) (answer, error) {
-	p, err := c.newDeleteSSOPage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{page: p}, nil
-}
-
-func (c *Console) deleteSSO(r *request) (answer, error) {
-	p, err := c.newDeleteSSOPage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	if r.form("confirm") != p.Name {
-		p.Error = "Type the name exactly as it is: " + p.Name
-		return answer{page: p, status: http.StatusUnprocessableEntity}, nil
-	}
-	return answer{redirect: "/single-sign-on", flash: "Single sign-on has ended."}, c.People.DeleteSSO(r.Context(), r.who)
+		Breaks: []string{"Nobody can sign in with " + s.Name + " any more. Who has no password needs a link from People to choose one.", "Sessions that began with it go on until they end.", "The rules are gone; roles that people have stay."},
+		remove: func() error { return c.People.DeleteSSO(r.Context(), r.who) },
+		done:   answer{redirect: "/single-sign-on", flash: "Single sign-on has ended."}}, nil
 }

@@ -2,7 +2,6 @@ package console
 
 import (
 	"cmp"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -315,7 +314,7 @@ func (c *Console) testStoreDraft(r *request) (answer, error) {
 	return tried(r, p, report, err, "test-part")
 }
 
-func (c *Console) newDeleteStorePage(r *request) (*deletePage, error) {
+func (c *Console) storeDeletion(r *request) (*deletePage, error) {
 	name := r.PathValue("name")
 	if err := c.Audit.Require(r.Context(), r.who, access.WriteStore, access.Everywhere, grantway.Event{Action: "store.delete", Object: "store/" + name}); err != nil {
 		return nil, err
@@ -329,30 +328,7 @@ func (c *Console) newDeleteStorePage(r *request) (*deletePage, error) {
 	}
 	return &deletePage{Frame: frame("delete", "Delete "+s.Name, administration, globalSettings, storesAt, crumb{s.Name, storePath(s.Name, "details")}),
 		Kind: "secret store", Name: s.Name, Action: storePath(s.Name, "delete"), Back: storePath(s.Name, "details"), Blocked: s.UsedBy,
-		Breaks: []string{"The hub forgets where the store is and what it signs in with. No credential refers to it.", "What is in the store itself stays as it is."}}, nil
-}
-
-func (c *Console) deleteStorePage(r *request) (answer, error) {
-	p, err := c.newDeleteStorePage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{page: p}, nil
-}
-
-func (c *Console) deleteStore(r *request) (answer, error) {
-	p, err := c.newDeleteStorePage(r)
-	if err != nil {
-		return answer{}, err
-	}
-	if r.form("confirm") != p.Name {
-		p.Error = "Type the name exactly as it is: " + p.Name
-		return answer{page: p, status: http.StatusUnprocessableEntity}, nil
-	}
-	err = c.Secrets.Delete(r.Context(), r.who, p.Name, 0)
-	if e := asError(err); e != nil && e.Code == grantway.Conflict {
-		p.Error = sentence(e.Message)
-		return answer{page: p, status: http.StatusConflict}, nil
-	}
-	return answer{redirect: "/stores", flash: "The secret store " + p.Name + " is deleted."}, err
+		Breaks: []string{"The hub forgets where the store is and what it signs in with. No credential refers to it.", "What is in the store itself stays as it is."},
+		remove: func() error { return c.Secrets.Delete(r.Context(), r.who, s.Name, 0) },
+		done:   answer{redirect: "/stores", flash: "The secret store " + s.Name + " is deleted."}}, nil
 }
