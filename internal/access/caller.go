@@ -67,6 +67,9 @@ func (c Caller) Check(p Permission, division string) error {
 	if c.May(p, division) {
 		return nil
 	}
+	if err := c.checkListing(p); err != nil {
+		return err
+	}
 	where := "division " + division
 	switch {
 	case division == Everywhere:
@@ -82,6 +85,9 @@ func (c Caller) Check(p Permission, division string) error {
 func (c Caller) CheckSomewhere(p Permission) error {
 	if c.Anywhere().Has(p) {
 		return nil
+	}
+	if err := c.checkListing(p); err != nil {
+		return err
 	}
 	return refuse(of(p), "this needs the permission %s, which %s; you are %s", p, rolesWith(p), c.roles())
 }
@@ -136,7 +142,22 @@ func (c Caller) in(division string) (all Permissions) {
 	return c.narrow(all)
 }
 
+// deciding are the permissions with which one decides who uses which credential, and where it is sent.
+// Whoever is limited to some credentials could get at the others with them.
+var deciding = of(WriteConnector, WriteStore, WriteClient, WriteDivision, WritePerson, WriteSSO, RotateKey)
+
+// checkListing refuses a permission that c has no use for because it is limited to some credentials.
+func (c Caller) checkListing(p Permission) error {
+	if c.Uses == nil || !deciding.Has(p) {
+		return nil
+	}
+	return refuse(of(p), "you may use listed credentials only, and so not have the permission %s, with which you could get at others", p)
+}
+
 func (c Caller) narrow(s Permissions) Permissions {
+	if c.Uses != nil {
+		s &^= deciding
+	}
 	if c.Only != 0 {
 		s &= c.Only
 	}

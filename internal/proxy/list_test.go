@@ -89,6 +89,13 @@ endpoints:
 				{"POST", "/v1/credentials/other/validate", ""},
 				{"PATCH", "/v1/credentials/listed", `{"description": "mine"}`},
 				{"PATCH", "/v1/credentials/other", `{"inputs": {"token_endpoint": "https://evil.example/token"}}`},
+				{"POST", "/v1/connectors", `{"name": "mine", "title": "Mine", "extends": "oauth2"}`},
+				{"PUT", "/v1/connectors/shop", `{"name": "shop", "title": "Shop", "extends": "oauth2"}`},
+				{"POST", "/v1/people", `{"email": "me@example.com", "roles": [{"role": "owner", "division": "*"}]}`},
+				{"POST", "/v1/secret-stores", `{"name": "mine", "kind": "vault"}`},
+				{"POST", "/v1/divisions", `{"name": "mine"}`},
+				{"DELETE", "/v1/sso", ""},
+				{"POST", "/v1/key/rotate", ""},
 				{"POST", "/v1/clients", `{"name": "free", "roles": [{"role": "application"}]}`},
 			} {
 				t.Run(tt.method+tt.path, func(t *testing.T) { problem(t, do(tt.method, tt.path, tt.body), 403, grantway.Forbidden) })
