@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +59,10 @@ type signingKey struct {
 }
 
 // keyring holds all keys that are published, the oldest first.
-type keyring struct{ v atomic.Pointer[[]*signingKey] }
+type keyring struct {
+	v       atomic.Pointer[[]*signingKey]
+	reading sync.Mutex // held while they are read again: a slow reader must not bring back a key that was removed
+}
 
 func (k *keyring) all() []*signingKey {
 	if keys := k.v.Load(); keys != nil {
@@ -92,6 +96,8 @@ func keyPlace(kid string) seal.Place {
 
 // keysChanged reads the keys again.
 func (i *Issuer) keysChanged(ctx context.Context, _ string) error {
+	i.keys.reading.Lock()
+	defer i.keys.reading.Unlock()
 	keys, err := i.readKeys(ctx, i.Store.Read())
 	if err != nil {
 		return fmt.Errorf("signing keys: %w", err)
