@@ -28,6 +28,12 @@ type Options struct {
 	ClientID     string
 	ClientSecret Secret
 
+	// SignIn gets the access tokens of the hub in place of ClientID and ClientSecret, which do not
+	// count then: for a person's, say. replace is the fingerprint of a token that is not wanted again, because
+	// the hub refused it or it ends soon; "" is none. SignIn is not called twice at once. An
+	// error that is no *grant.Error counts as temporary.
+	SignIn func(ctx context.Context, replace string) (*grant.Token, error)
+
 	// Transport carries the requests; nil is a clone of http.DefaultTransport.
 	Transport *http.Transport
 }
@@ -48,7 +54,7 @@ func NewClient(o Options) (*Client, error) {
 	o.ClientID = cmp.Or(o.ClientID, os.Getenv("GRANTWAY_CLIENT_ID"))
 	o.ClientSecret = cmp.Or(o.ClientSecret, Secret(os.Getenv("GRANTWAY_CLIENT_SECRET")))
 	for _, setting := range []struct{ name, value string }{{"URL", o.URL}, {"CLIENT_ID", o.ClientID}, {"CLIENT_SECRET", string(o.ClientSecret)}} {
-		if setting.value == "" {
+		if setting.value == "" && (o.SignIn == nil || setting.name == "URL") {
 			return nil, Errorf(Invalid, "no hub to talk to: GRANTWAY_%s is not set", setting.name)
 		}
 	}
@@ -73,8 +79,11 @@ func NewClient(o Options) (*Client, error) {
 		oauth: &grant.Client{Transport: o.Transport},
 		http:  &http.Client{Transport: o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
-	c.hub = tokencache.New(tokencache.Options[string]{Fetch: func(ctx context.Context, _ string, _ tokencache.Want) (*grant.Token, error) {
-		return c.oauth.Token(ctx, request)
+	if o.SignIn == nil {
+		o.SignIn = func(ctx context.Context, _ string) (*grant.Token, error) { return c.oauth.Token(ctx, request) }
+	}
+	c.hub = tokencache.New(tokencache.Options[string]{Fetch: func(ctx context.Context, _ string, want tokencache.Want) (*grant.Token, error) {
+		return o.SignIn(ctx, want.Replace)
 	}})
 	c.cache = tokencache.New(tokencache.Options[Ref]{Fetch: func(ctx context.Context, ref Ref, _ tokencache.Want) (*grant.Token, error) {
 		t, err := c.Token(ctx, ref)

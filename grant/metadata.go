@@ -15,6 +15,7 @@ import (
 type Metadata struct {
 	Issuer             string   `json:"issuer"`
 	TokenEndpoint      string   `json:"token_endpoint"`
+	AuthorizeEndpoint  string   `json:"authorization_endpoint,omitempty"` // for the browser of a person; not checked
 	RevocationEndpoint string   `json:"revocation_endpoint,omitempty"`
 	GrantTypes         []string `json:"grant_types_supported,omitempty"`
 	Scopes             []string `json:"scopes_supported,omitempty"` // may be incomplete

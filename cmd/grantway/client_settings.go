@@ -47,7 +47,7 @@ func (s *clientFlags) add(c *cli, cmd *cobra.Command) {
 	f.StringArrayVar(&s.AllowedNetworks, "network", nil, "`CIDR` or address it may come from; repeatable")
 	f.StringArrayVar(&s.Resources, "resource", nil, "`URI` of another API that its tokens may be for; repeatable")
 	f.StringArrayVar(&s.RedirectURIs, "redirect-uri", nil, "`URI` to send people back to, with --grant authorization_code; repeatable")
-	f.StringArrayVar(&s.Scopes, "scope", nil, "`PERMISSION` that people may let it use, with --grant authorization_code; repeatable")
+	f.StringArrayVar(&s.Scopes, "scope", nil, "`PERMISSIONS` that people may let it use, with blanks between, with --grant authorization_code; repeatable")
 	f.StringVar(&s.keyFile, "jwks", "", "`FILE` with its public keys, a JWK set")
 	f.StringVar(&s.JWKSURI, "jwks-uri", "", "https `URL` of its public keys")
 	f.StringVar(&s.TLSDNS, "tls-dns", "", "`NAME` in its certificate")
@@ -97,6 +97,9 @@ func (s *clientFlags) read() (grantway.ClientSettings, error) {
 			return s.ClientSettings, usagef("--jwks %s: is not JSON", s.keyFile)
 		}
 		s.JWKS = text
+	}
+	if s.Scopes != nil {
+		s.Scopes = strings.Fields(strings.Join(s.Scopes, " "))
 	}
 	return s.ClientSettings, nil
 }

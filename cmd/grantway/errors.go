@@ -116,6 +116,8 @@ func (c *cli) explainSignIn(e *grant.Error) (string, int) {
 		return fmt.Sprintf("no hub answers at %s (%s); start it with \"grantway serve\", or set GRANTWAY_URL to where it is", c.hub, cmp.Or(e.Message, e.Error())), exitFailed
 	case e.Code == "invalid_client":
 		return fmt.Sprintf("the hub at %s does not know this client or its secret; check GRANTWAY_CLIENT_ID and GRANTWAY_CLIENT_SECRET, or whether owner.json is of this hub", c.hub), exitRefused
+	case e.Code == "invalid_grant":
+		return fmt.Sprintf("the hub at %s has ended this sign-in: it was not used for 30 days, or was taken back; run \"grantway login\" again", c.hub), exitRefused
 	case e.Status == http.StatusNotFound:
 		return fmt.Sprintf("what answers at %s is not a hub; check GRANTWAY_URL", c.hub), exitFailed
 	}

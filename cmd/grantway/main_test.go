@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -29,6 +33,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"grantway": main,
 		"replace":  replace,
+		"xdg-open": browse,
+		"open":     browse,
 	})
 }
 
@@ -43,6 +49,53 @@ func replace() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// browse ADDRESS is the browser of the scripts, and the person before it: PERSON, who chooses the PASSWORD
+// at an invitation, signs in with it, and gives ANSWER, allow or deny, to what a program asks.
+// When that does not work, the program gets to know as an error.
+func browse() {
+	request, err := url.Parse(os.Args[1])
+	if err == nil {
+		err = visit(request)
+	}
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, err)
+	if back, _ := url.Parse(request.Query().Get("redirect_uri")); back.Host != "" {
+		back.RawQuery = url.Values{"state": {request.Query().Get("state")}, "iss": {request.Scheme + "://" + request.Host}, "error": {err.Error()}}.Encode()
+		http.Get(back.String())
+	}
+	os.Exit(1)
+}
+
+func visit(page *url.URL) error {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return err
+	}
+	browser := &http.Client{Jar: jar, Timeout: 20 * time.Second}
+	send := func(path string, form url.Values) error {
+		to := url.URL{Scheme: page.Scheme, Host: page.Host, Path: path}
+		resp, err := browser.PostForm(to.String(), form)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answers %s", path, resp.Status)
+		}
+		return nil
+	}
+	password := os.Getenv("PASSWORD")
+	if strings.HasPrefix(page.Path, "/invitation/") {
+		return send(page.Path, url.Values{"name": {"Ann"}, "password": {password}, "repeat": {password}})
+	}
+	if err := send("/sign-in", url.Values{"email": {os.Getenv("PERSON")}, "password": {password}, "to": {page.RequestURI()}}); err != nil {
+		return err
+	}
+	return send(page.Path, url.Values{"query": {page.RawQuery}, "answer": {os.Getenv("ANSWER")}})
 }
 
 // TestScripts runs testdata/*.txtar. A script has these commands of its own:

@@ -126,9 +126,10 @@ func (c *cli) findHub() (grantway.Options, error) {
 	}
 	path := filepath.Join(c.data, "owner.json")
 	address := ""
-	if !c.dataGiven && o == (grantway.Options{URL: o.URL}) && exists(path) {
+	client := o.ClientID != "" || o.ClientSecret != ""
+	if !c.dataGiven && !client && exists(path) {
 		address = o.URL
-	} else if !c.dataGiven && o != (grantway.Options{}) {
+	} else if !c.dataGiven && (client || o.URL != "") {
 		var missing []string
 		for _, v := range []string{"GRANTWAY_URL", "GRANTWAY_CLIENT_ID", "GRANTWAY_CLIENT_SECRET"} {
 			if os.Getenv(v) == "" {
@@ -143,7 +144,7 @@ func (c *cli) findHub() (grantway.Options, error) {
 	if !c.dataGiven && address == "" {
 		all, err := readContexts()
 		if err == nil {
-			if kept, ok, err := all.options(all.Current); ok {
+			if kept, ok, err := c.optionsOf(all, all.Current); ok {
 				return kept, err
 			}
 		}
@@ -210,7 +211,7 @@ func complete[T any](c *cli, most int, list func(*grantway.Client, context.Conte
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completing)
 		defer cancel()
-		defer hub.Close(ctx)
+		defer hub.Close(context.WithoutCancel(ctx)) // a refresh under way must come to its end
 		var names []cobra.Completion
 		for item, err := range list(hub, ctx) {
 			if err != nil {
