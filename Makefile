@@ -53,7 +53,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done
 
-peers: .cache/fosite .cache/openbao peers/oidc-provider/node_modules/.package-lock.json peers/oauth-clients/node_modules/.package-lock.json ## set up the servers of other people that the tests talk to
+peers: .cache/fosite .cache/openbao .cache/dovecot peers/oidc-provider/node_modules/.package-lock.json peers/oauth-clients/node_modules/.package-lock.json ## set up the servers of other people that the tests talk to
 
 postgres: ## start a throw-away PostgreSQL: eval "$(make -s postgres)"; scripts/postgres stop ends it
 	@scripts/postgres start
@@ -114,6 +114,10 @@ internal/console/static/icons.svg: internal/console/assets/node_modules/.package
 .cache/references: scripts/references
 	@scripts/references $@
 	@touch $@
+
+# The IMAP server that takes our tokens.
+.cache/dovecot: scripts/dovecot
+	@mkdir -p .cache; path=$$(scripts/dovecot) && ln -sfn "$$path" .cache/dovecot
 
 # The browser that the tests of the console drive.
 .cache/chromium: scripts/chromium
