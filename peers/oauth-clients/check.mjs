@@ -4,28 +4,15 @@
 //   stdin   one JSON line: issuer, and clients by name with id, secret or jwk; the cookie of
 //           somebody who is signed in
 //   stdout  one JSON line for each check: name, and error if it failed
-import { createInterface } from 'node:readline';
-import { once } from 'node:events';
 import * as oauth from 'oauth4webapi';
 import * as openid from 'openid-client';
 import simple from 'simple-oauth2';
+import { check, expect, readConfig } from './report.mjs';
 
-const [line] = await once(createInterface({ input: process.stdin }), 'line');
-const config = JSON.parse(line);
+const config = await readConfig();
 const issuer = new URL(config.issuer);
 const http = { [oauth.allowInsecureRequests]: true }; // the hub is on loopback
 
-const check = async (name, run) => {
-  try {
-    await run();
-    console.log(JSON.stringify({ name }));
-  } catch (e) {
-    console.log(JSON.stringify({ name, error: `${e.stack} ${JSON.stringify(e.cause ?? '')}` }));
-  }
-};
-const expect = (what, got, want) => {
-  if (got !== want) throw new Error(`${what}: ${got}, want ${want}`);
-};
 const importKey = (c, alg) => crypto.subtle.importKey('jwk', c.jwk, alg, false, ['sign']);
 const algorithms = {
   ES256: { name: 'ECDSA', namedCurve: 'P-256' },
@@ -47,7 +34,7 @@ const grant = async (c, auth, options = {}) => {
 };
 
 const { basic, post, opaque, code, native } = config.clients;
-await check('oauth4webapi basic', async () => expect('type', (await grant(basic, oauth.ClientSecretBasic(basic.secret))).token_type, 'bearer'));
+await check('oauth4webapi basic, with an id that it encodes', async () => expect('type', (await grant(basic, oauth.ClientSecretBasic(basic.secret))).token_type, 'bearer'));
 await check('oauth4webapi post', async () => expect('type', (await grant(post, oauth.ClientSecretPost(post.secret))).token_type, 'bearer'));
 await check('oauth4webapi client_secret_jwt', async () => {
   const c = config.clients.client_secret_jwt;

@@ -122,7 +122,7 @@ type registration struct {
 	TTL      int      `json:"access_token_ttl,omitempty"` // seconds
 }
 
-func newClients(tb testing.TB, specs []spec, pki *authority, keys *keys) (map[string]*Client, []registration) {
+func newClients(tb testing.TB, specs []spec, pki *Authority, keys *keys) (map[string]*Client, []registration) {
 	tb.Helper()
 	clients := map[string]*Client{}
 	var registrations []registration
@@ -151,18 +151,18 @@ func newClients(tb testing.TB, specs []spec, pki *authority, keys *keys) (map[st
 		case "tls_client_auth":
 			r.SANDNS = "client.example.com"
 			r.CertBound = true
-			c.CertificatePEM, c.KeyPEM = pki.issue(tb, r.SANDNS)
+			c.CertificatePEM, c.KeyPEM = pki.Issue(tb, r.SANDNS)
 		case "self_signed_tls_client_auth":
 			r.CertBound = true
-			own := newAuthority(tb, "self-signed client") // no name the server asks for
-			c.CertificatePEM, c.KeyPEM = own.pem, own.keyPEM(tb)
+			own := NewAuthority(tb, "self-signed client") // no name the server asks for
+			c.CertificatePEM, c.KeyPEM = own.PEM, own.KeyPEM(tb)
 			r.JWKS = &jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{
 				Key: own.cert.PublicKey, Certificates: []*x509.Certificate{own.cert},
 			}}}
 		}
 		if s.certBound {
 			r.CertBound = true
-			c.CertificatePEM, c.KeyPEM = pki.issue(tb, "client.example.com")
+			c.CertificatePEM, c.KeyPEM = pki.Issue(tb, "client.example.com")
 		}
 		if s.alg != "" && s.alg != jose.HS256 {
 			key := keys.of(s.alg)

@@ -157,14 +157,14 @@ func need(tb testing.TB, path string) {
 // start runs one server and returns it when it is ready.
 func start(tb testing.TB, specs []spec, accounts Accounts, command string, args ...string) *Server {
 	tb.Helper()
-	pki := newAuthority(tb, "Grantway test authority")
+	pki := NewAuthority(tb, "Grantway test authority")
 	keys := newKeys(tb)
 	clients, registrations := newClients(tb, specs, pki, keys)
-	cert, key := pki.issue(tb, "127.0.0.1")
+	cert, key := pki.Issue(tb, "127.0.0.1")
 	settings := map[string]any{
 		"cert":      string(cert),
 		"key":       string(key),
-		"client_ca": string(pki.pem),
+		"client_ca": string(pki.PEM),
 		"jwks":      jose.JSONWebKeySet{Keys: []jose.JSONWebKey{keys.server}},
 		"scopes":    []string{ScopeRead, ScopeWrite, ScopeAdmin},
 		"resource":  API,
@@ -221,7 +221,7 @@ func start(tb testing.TB, specs []spec, accounts Accounts, command string, args 
 	}
 	s.roots.AddCert(pki.cert)
 	s.CAFile = filepath.Join(tb.TempDir(), "ca.pem")
-	if err := os.WriteFile(s.CAFile, pki.pem, 0o600); err != nil {
+	if err := os.WriteFile(s.CAFile, pki.PEM, 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	for _, c := range clients {

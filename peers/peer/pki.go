@@ -17,16 +17,18 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// authority is a certificate that signs itself, and others, for as long as one test.
-type authority struct {
+// Authority is a certificate that signs itself, and others, for as long as one test.
+type Authority struct {
+	PEM []byte // its certificate
+
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
-	pem  []byte // the certificate
 }
 
-func newAuthority(tb testing.TB, name string) *authority {
+// NewAuthority makes an authority.
+func NewAuthority(tb testing.TB, name string) *Authority {
 	tb.Helper()
-	a := &authority{key: newECKey(tb)}
+	a := &Authority{key: newECKey(tb)}
 	template := newTemplate(tb, name)
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage |= x509.KeyUsageCertSign
@@ -37,12 +39,12 @@ func newAuthority(tb testing.TB, name string) *authority {
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		tb.Fatal(err)
 	}
-	a.pem = encodePEM("CERTIFICATE", der)
+	a.PEM = encodePEM("CERTIFICATE", der)
 	return a
 }
 
-// issue makes a certificate for a host name or an address, good for a server and a client.
-func (a *authority) issue(tb testing.TB, host string) (cert, key []byte) {
+// Issue makes a certificate for a host name or an address, good for a server and a client; both parts are PEM.
+func (a *Authority) Issue(tb testing.TB, host string) (cert, key []byte) {
 	tb.Helper()
 	template := newTemplate(tb, host)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
@@ -59,7 +61,8 @@ func (a *authority) issue(tb testing.TB, host string) (cert, key []byte) {
 	return encodePEM("CERTIFICATE", der), marshalKey(tb, private)
 }
 
-func (a *authority) keyPEM(tb testing.TB) []byte {
+// KeyPEM is its own key, for those who use its certificate as a client.
+func (a *Authority) KeyPEM(tb testing.TB) []byte {
 	tb.Helper()
 	return marshalKey(tb, a.key)
 }
