@@ -92,6 +92,9 @@ func (c *cli) loggedIn(ctx context.Context, name string, one hubContext, secret 
 		return err
 	}
 	err = changeContexts(func(all *contexts) error {
+		if all.Hubs[name].Person && all.endSession(ctx, name) != nil {
+			c.note("the sign-in before this one could not be ended; it stays good until you take it back under Account")
+		}
 		all.keep(name, one, secret)
 		if all.Hubs[name].Secret != "" {
 			c.note("there is no keyring here, so the secret is in %s, which only you can read", all.path)
