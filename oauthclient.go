@@ -20,6 +20,11 @@ type ClientSettings struct {
 	TokenFormat  string  `json:"token_format,omitempty"`  // FormatOpaque, which is the default, or FormatJWT
 	TokenAlg     string  `json:"token_signing_alg,omitempty"`
 
+	// TokenTyp is the typ in the header of JWTs for Resources: TypAccessToken, which is the default, or
+	// TypJWT for a server that knows no other, such as Dovecot 2.3. JWTs for this hub are always of the
+	// first kind.
+	TokenTyp string `json:"token_typ,omitempty"`
+
 	// RequestsPerMinute limits the calls of this hub's API with one token; 0 is what the hub
 	// sets for all, at most 1,000,000.
 	RequestsPerMinute int `json:"requests_per_minute,omitempty"`
@@ -79,10 +84,13 @@ const (
 	AuthSecret        = "client_secret" // Basic or body; clients of hubs before OAuth settings have it, new ones cannot
 )
 
-// The values of ClientSettings.TokenFormat, and of TokenAlg.
+// The values of ClientSettings.TokenFormat, of TokenTyp, and of TokenAlg.
 const (
 	FormatOpaque = "opaque" // random; only the hub can tell what it means
 	FormatJWT    = "jwt"    // RFC 9068; others can check it with the keys at /oauth/jwks
+
+	TypAccessToken = "at+jwt" // RFC 9068 section 2.1
+	TypJWT         = "JWT"
 
 	AlgES256 = "ES256" // the default
 	AlgRS256 = "RS256"

@@ -29,7 +29,7 @@ type clientFlags struct {
 
 // flagMembers are the members of the API that flags set.
 var flagMembers = map[string]string{
-	"grant": "grant_type", "auth-method": "token_endpoint_auth_method", "token-seconds": "token_seconds", "format": "token_format", "alg": "token_signing_alg",
+	"grant": "grant_type", "auth-method": "token_endpoint_auth_method", "token-seconds": "token_seconds", "format": "token_format", "alg": "token_signing_alg", "typ": "token_typ",
 	"requests-per-minute": "requests_per_minute", "network": "allowed_networks", "resource": "resources", "redirect-uri": "redirect_uris", "scope": "scopes",
 	"jwks": "jwks", "jwks-uri": "jwks_uri", "tls-dns": "tls_client_auth_san_dns", "tls-subject": "tls_client_auth_subject_dn",
 	"certificate-bound": "tls_client_certificate_bound_access_tokens", "dpop-bound": "dpop_bound_access_tokens",
@@ -43,6 +43,7 @@ func (s *clientFlags) add(c *cli, cmd *cobra.Command) {
 	f.Int64Var((*int64)(&s.TokenSeconds), "token-seconds", 0, "lifetime of its tokens, 300 to 172800 (default 86400)")
 	f.StringVar(&s.TokenFormat, "format", "", "of its tokens: opaque (default) or jwt")
 	f.StringVar(&s.TokenAlg, "alg", "", "of JWTs: ES256 (default), RS256 or EdDSA")
+	f.StringVar(&s.TokenTyp, "typ", "", "in the header of JWTs for its resources: at+jwt (default), or JWT for servers that know no other, such as Dovecot 2.3")
 	f.IntVar(&s.RequestsPerMinute, "requests-per-minute", 0, "calls of the API with one token (default what the hub sets)")
 	f.StringArrayVar(&s.AllowedNetworks, "network", nil, "`CIDR` or address it may come from; repeatable")
 	f.StringArrayVar(&s.Resources, "resource", nil, "`URI` of another API that its tokens may be for; repeatable")

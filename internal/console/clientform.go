@@ -42,12 +42,12 @@ type useRow struct{ Credential, Via, Methods, Paths, Endpoints string }
 var clientFields = map[string]string{
 	"name": "Name", "description": "Description", "grant_type": "Grant type", "roles": "Roles", "redirect_uris": "Redirect URIs", "scopes": "Scopes", "token_seconds": "Token duration",
 	"token_endpoint_auth_method": "Authentication", "jwks": "Public keys", "jwks_uri": "Address of the public keys", "federation": "Issuer it signs in with", "tls_name": "Name in the certificate",
-	"token_format": "Token format", "token_signing_alg": "Signing algorithm", "allowed_networks": "Allowed networks", "requests_per_minute": "Requests a minute", "resources": "Resources",
+	"token_format": "Token format", "token_signing_alg": "Signing algorithm", "token_typ": "Type in the header", "allowed_networks": "Allowed networks", "requests_per_minute": "Requests a minute", "resources": "Resources",
 	"credentials": "Credentials",
 }
 
 // hiddenFields are those of the fields above that are in Advanced.
-var hiddenFields = []string{"token_format", "token_signing_alg", "allowed_networks", "requests_per_minute", "resources", "credentials"}
+var hiddenFields = []string{"token_format", "token_signing_alg", "token_typ", "allowed_networks", "requests_per_minute", "resources", "credentials"}
 
 func (p *clientForm) finish(wrong problems) {
 	p.Errors = problems{}
@@ -223,7 +223,7 @@ func (p *clientForm) read(r *request) problems {
 		s.TokenSeconds = -1 // 0 is no duration; only nothing is the default
 	}
 	if s.TokenFormat == grantway.FormatJWT {
-		s.TokenAlg = r.form("token_signing_alg")
+		s.TokenAlg, s.TokenTyp = r.form("token_signing_alg"), r.form("token_typ")
 	}
 	switch s.AuthMethod {
 	case grantway.AuthPrivateKeyJWT, grantway.AuthSelfSignedTLS:

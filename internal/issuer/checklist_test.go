@@ -187,7 +187,6 @@ func TestS46TrueMetadata(t *testing.T) {
 				c := h.make(settings(grantway.ClientSettings{AuthMethod: grantway.AuthSecretJWT}))
 				key := jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: []byte(c.Secret)}
 				h.post(asserting(signWith(key, nil, h.assertion(c)))).want(t, 200, "")
-			case "HS512": // not true: RFC 7518 section 3.2 wants 64 bytes for it, and our secrets have 53
 			default:
 				k := signer(alg)
 				c := h.make(settings(grantway.ClientSettings{AuthMethod: grantway.AuthPrivateKeyJWT, JWKS: jwks(k)}))

@@ -17,11 +17,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
 )
 
-// tokenType is the typ of an access token that is a JWT (RFC 9068 section 2.1).
-const tokenType = "at+jwt"
+// tokenType is the typ of an access token that is a JWT (RFC 9068 section 2.1), but for those that
+// ClientSettings.TokenTyp is about.
+const tokenType = grantway.TypAccessToken
 
 // tokenClaims are the claims of an access token (RFC 9068 section 2.2).
 type tokenClaims struct {
@@ -107,9 +109,12 @@ func (i *Issuer) signToken(ctx context.Context, n issuance, now time.Time, lifet
 	if key == nil {
 		return "", errors.New("there is no signing key for " + n.client.TokenAlg)
 	}
-	aud := n.resource
-	if aud == "" {
+	aud, header := n.resource, key.header
+	switch {
+	case aud == "":
 		aud = i.URL()
+	case n.client.TokenTyp == grantway.TypJWT:
+		header = key.plainHeader
 	}
 	claims, err := json.Marshal(tokenClaims{
 		Issuer: i.URL(), Subject: n.subject(), Audience: audience{aud}, Client: n.client.ID,
@@ -118,8 +123,8 @@ func (i *Issuer) signToken(ctx context.Context, n issuance, now time.Time, lifet
 	if err != nil {
 		return "", err
 	}
-	text := make([]byte, 0, len(key.header)+base64.RawURLEncoding.EncodedLen(len(claims))+400)
-	text = append(text, key.header...)
+	text := make([]byte, 0, len(header)+base64.RawURLEncoding.EncodedLen(len(claims))+400)
+	text = append(text, header...)
 	text = base64.RawURLEncoding.AppendEncode(text, claims)
 	signature, err := key.sign(text)
 	if err != nil {
@@ -148,8 +153,7 @@ func (i *Issuer) verifyToken(ctx context.Context, token string, now time.Time) (
 	if key == nil && len(header.Kid) == kidLength && i.keysChanged(ctx, "") == nil { // made elsewhere just now
 		key = i.keys.named(header.Kid)
 	}
-	typ := strings.ToLower(header.Typ)
-	if key == nil || header.Alg != key.alg || typ != tokenType && typ != "application/"+tokenType {
+	if key == nil || header.Alg != key.alg {
 		return nil, "", false
 	}
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
@@ -157,8 +161,12 @@ func (i *Issuer) verifyToken(ctx context.Context, token string, now time.Time) (
 		return nil, "", false
 	}
 	var c tokenClaims
-	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || now.Unix() >= c.Expires || len(c.Audience) == 0 ||
+	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || now.Unix() >= c.Expires || len(c.Audience) == 0 || c.Audience[0] == "" ||
 		i.revoked.has(c.ID) || c.Family != "" && i.revoked.has(familyPrefix+c.Family) {
+		return nil, "", false
+	}
+	typ := strings.TrimPrefix(strings.ToLower(header.Typ), "application/")
+	if typ != tokenType && (typ != "jwt" || slices.Contains(c.Audience, i.URL())) {
 		return nil, "", false
 	}
 	s = &session{binding: c.Confirm.binding(), issuedAt: jtiTime(c.ID), expiresAt: c.Expires * 1000, jti: c.ID, kid: key.kid, family: c.Family}

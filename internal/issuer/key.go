@@ -49,13 +49,15 @@ var signingAlgs = []string{grantway.AlgES256, grantway.AlgRS256, grantway.AlgEdD
 
 // signingKey is one key. It is immutable.
 type signingKey struct {
-	kid, alg   string
-	private    crypto.Signer
-	header     string // of an access token, encoded, with the dot
-	createdAt  time.Time
-	signsFrom  time.Time
-	signsUntil time.Time // zero: no successor yet
-	jwk        jose.JSONWebKey
+	kid, alg string
+	private  crypto.Signer
+	header   string // of an access token, encoded, with the dot
+
+	plainHeader string // with the typ JWT
+	createdAt   time.Time
+	signsFrom   time.Time
+	signsUntil  time.Time // zero: no successor yet
+	jwk         jose.JSONWebKey
 }
 
 // keyring holds all keys that are published, the oldest first.
@@ -133,6 +135,8 @@ func (i *Issuer) readKeys(ctx context.Context, db store.Querier) (keys []*signin
 		k.jwk = jose.JSONWebKey{Key: k.private.Public(), KeyID: k.kid, Algorithm: k.alg, Use: "sig"}
 		header, err := json.Marshal(map[string]string{"alg": k.alg, "kid": k.kid, "typ": tokenType})
 		k.header = base64.RawURLEncoding.EncodeToString(header) + "."
+		plain, _ := json.Marshal(map[string]string{"alg": k.alg, "kid": k.kid, "typ": grantway.TypJWT})
+		k.plainHeader = base64.RawURLEncoding.EncodeToString(plain) + "."
 		keys = append(keys, k)
 		return err
 	}, `SELECT kid, alg, sealed, created_at, signs_from FROM signing_key ORDER BY signs_from, kid`)

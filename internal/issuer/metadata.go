@@ -55,7 +55,7 @@ func (i *Issuer) metadata() any {
 	for _, alg := range asymmetric {
 		algs = append(algs, string(alg))
 	}
-	algs = append(algs, "HS256", "HS384", "HS512")
+	algs = append(algs, "HS256", "HS384")
 	proven := slices.DeleteFunc(slices.Clone(methods), func(name string) bool { return name == grantway.AuthNone })
 	for endpoint, names := range map[string][]string{"token": methods, "introspection": proven, "revocation": methods} {
 		m[endpoint+"_endpoint_auth_methods_supported"] = names

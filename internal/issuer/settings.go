@@ -41,8 +41,17 @@ func checkSettings(c *grantway.OAuthClient, old *client, wrong func(pointer, det
 		if c.TokenAlg != "" {
 			wrong("/token_signing_alg", "goes with the token format jwt")
 		}
+		if c.TokenTyp != "" {
+			wrong("/token_typ", "goes with the token format jwt")
+		}
 	case grantway.FormatJWT:
 		setDefault(&c.TokenAlg, grantway.AlgES256)
+		if c.TokenTyp == grantway.TypAccessToken {
+			c.TokenTyp = ""
+		}
+		if c.TokenTyp != "" && (c.TokenTyp != grantway.TypJWT || len(c.Resources) == 0) {
+			wrong("/token_typ", "must be at+jwt, or JWT for a client with resources")
+		}
 		if !slices.Contains(signingAlgs, c.TokenAlg) {
 			wrong("/token_signing_alg", "must be one of "+strings.Join(signingAlgs, ", "))
 		}
@@ -121,7 +130,7 @@ func checkGrant(c *grantway.OAuthClient, wrong func(pointer, detail string)) {
 			wrong("/scopes", "are required: permissions that people may let the client use")
 		}
 		for n, text := range c.Scopes {
-			if p, ok := access.ParsePermissions(text); !ok || p.String() != text {
+			if p, ok := access.ParsePermissions(text); !ok || p.String() != text || strings.Contains(text, " ") {
 				wrong(fmt.Sprintf("/scopes/%d", n), "is not a permission such as credential.use")
 			} else if slices.Contains(c.Scopes[:n], text) {
 				wrong(fmt.Sprintf("/scopes/%d", n), "is there twice")
