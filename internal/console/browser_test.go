@@ -55,6 +55,12 @@ func eachHub(t *testing.T, o grantwaytest.HubOptions, body func(t *testing.T, h 
 	})
 }
 
+// onSQLite is for what is about pages alone: none has SQL of its own.
+func onSQLite(t *testing.T, o grantwaytest.HubOptions, body func(t *testing.T, h *hub)) {
+	t.Helper()
+	body(t, startHub(t, o))
+}
+
 func startHub(t testing.TB, o grantwaytest.HubOptions) *hub {
 	t.Helper()
 	var link linkCatcher

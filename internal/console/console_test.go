@@ -169,7 +169,7 @@ func noSecret(t *testing.T, b *browser, secret string) {
 func TestWithoutScripts(t *testing.T) {
 	t.Parallel()
 	p := provider(t)
-	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
 		b.open("/credentials/add")
@@ -234,7 +234,7 @@ func TestWithoutScripts(t *testing.T) {
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
 	p := provider(t)
-	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
 		b.open("/credentials/add")
@@ -299,7 +299,7 @@ func TestSessionEnds(t *testing.T) {
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	p := provider(t)
-	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
 		b.open("/credentials/add")
@@ -327,7 +327,7 @@ func TestRotation(t *testing.T) {
 // TestTimes are words in the page, exact in the reader's own zone on hover, and UTC without scripts.
 func TestTimes(t *testing.T) {
 	t.Parallel()
-	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})
 		b.setUp(h)

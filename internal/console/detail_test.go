@@ -29,7 +29,7 @@ import (
 func TestTokenRequest(t *testing.T) {
 	t.Parallel()
 	p := grantwaytest.NewProvider(t)
-	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
 		b.open("/credentials/add")
@@ -288,7 +288,7 @@ func TestSnippets(t *testing.T) {
 // each back as it was.
 func TestFormsComeBack(t *testing.T) {
 	t.Parallel()
-	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
 		c, err := h.CreateCredential(t.Context(), grantway.Credential{Name: "rotating", Inputs: grantway.Inputs{"client_id": grantway.Text("x"), "client_secret": grantway.Text("y"), "token_endpoint": grantway.Text("https://token.invalid/token"), "scopes": grantway.Text("a")}})

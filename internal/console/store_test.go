@@ -25,7 +25,7 @@ func TestSecretStore(t *testing.T) {
 	t.Parallel()
 	bao := peer.OpenBao(t)
 	p := provider(t)
-	eachHub(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{}, func(t *testing.T, h *hub) {
 		bao.Put("mail", map[string]string{"password": awkward})
 		bao.Policy("mail-reader", "secret/data/*")
 		token := bao.NewToken(time.Hour, true, "mail-reader")
@@ -108,7 +108,7 @@ func TestSecretStore(t *testing.T) {
 // kind's inputs, secrets are masked, and what is rejected is told at its field.
 func TestSecretStoreKinds(t *testing.T) {
 	t.Parallel()
-	eachHub(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{SecretFiles: t.TempDir()}, func(t *testing.T, h *hub) {
 		b := newBrowser(t, h.URL)
 		b.setUp(h)
 		b.scripts(false)
@@ -281,7 +281,7 @@ func TestSecretFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := provider(t)
-	eachHub(t, grantwaytest.HubOptions{SecretFiles: dir}, func(t *testing.T, h *hub) {
+	onSQLite(t, grantwaytest.HubOptions{SecretFiles: dir}, func(t *testing.T, h *hub) {
 		if err := os.RemoveAll(filepath.Join(dir, "sales")); err != nil { // of the database before
 			t.Fatal(err)
 		}
