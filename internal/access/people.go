@@ -243,21 +243,16 @@ func (p *People) sealedHashKey(ctx context.Context) (sealed []byte, err error) {
 
 // Reseal seals what people keep sealed with the newest data key. It is a seal.Reseal.
 func (p *People) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) {
-	type value struct {
-		place  seal.Place
-		sealed []byte
-		update string
-	}
 	key, err := p.sealedHashKey(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("key for the hashes of links and sessions: %w", err)
 	}
-	values := []value{{hashKeyPlace, key, `UPDATE access_state SET value = $1 WHERE name = $2 AND value = $3`}}
+	kept := []seal.Row{{Place: hashKeyPlace, Sealed: key, Replace: `UPDATE access_state SET value = $1 WHERE name = $2 AND value = $3`}}
 	err = store.Each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
 		var id string
 		var sealed []byte
 		err := rows.Scan(&id, &sealed)
-		values = append(values, value{passwordPlace(id), sealed, `UPDATE person SET password = $1 WHERE id = $2 AND password = $3`})
+		kept = append(kept, seal.Row{Place: passwordPlace(id), Sealed: sealed, Replace: `UPDATE person SET password = $1 WHERE id = $2 AND password = $3`})
 		return err
 	}, `SELECT id, password FROM person WHERE length(password) > 0`)
 	if err != nil {
@@ -266,28 +261,11 @@ func (p *People) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) 
 	err = store.Each(ctx, p.Store.Read(), func(rows *sql.Rows) error {
 		var sealed []byte
 		err := rows.Scan(&sealed)
-		values = append(values, value{ssoSecretPlace, sealed, `UPDATE sso SET client_secret = $1 WHERE id = $2 AND client_secret = $3`})
+		kept = append(kept, seal.Row{Place: ssoSecretPlace, Sealed: sealed, Replace: `UPDATE sso SET client_secret = $1 WHERE id = $2 AND client_secret = $3`})
 		return err
 	}, `SELECT client_secret FROM sso WHERE length(client_secret) > 0`)
 	if err != nil {
 		return 0, fmt.Errorf("secret of single sign-on: %w", err)
 	}
-	for _, v := range values {
-		renewed, ok, err := s.Renew(v.place, v.sealed)
-		if err != nil {
-			return n, err
-		}
-		if !ok {
-			continue
-		}
-		err = p.Store.Write(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecContext(ctx, v.update, renewed, v.place.Row, v.sealed)
-			return err
-		})
-		if err != nil {
-			return n, fmt.Errorf("sealing %s again: %w", v.place, err)
-		}
-		n++
-	}
-	return n, nil
+	return s.RenewRows(ctx, p.Store, kept)
 }

@@ -280,16 +280,11 @@ func derive(key []byte, purpose string) []byte {
 
 // Reseal seals what the issuer keeps sealed with the newest data key. It is a seal.Reseal.
 func (i *Issuer) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) {
-	type value struct {
-		place  seal.Place
-		sealed []byte
-		update string
-	}
 	key, err := i.sealedHashKey(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("key for the hashes of secrets and tokens: %w", err)
 	}
-	values := []value{{hashKeyPlace, key, `UPDATE issuer_state SET value = $1 WHERE name = $2 AND value = $3`}}
+	kept := []seal.Row{{Place: hashKeyPlace, Sealed: key, Replace: `UPDATE issuer_state SET value = $1 WHERE name = $2 AND value = $3`}}
 	for _, source := range []struct {
 		query, update string
 		place         func(id string) seal.Place
@@ -301,29 +296,12 @@ func (i *Issuer) Reseal(ctx context.Context, s *seal.Sealer) (n int, err error) 
 			var id string
 			var sealed []byte
 			err := rows.Scan(&id, &sealed)
-			values = append(values, value{source.place(id), sealed, source.update})
+			kept = append(kept, seal.Row{Place: source.place(id), Sealed: sealed, Replace: source.update})
 			return err
 		}, source.query)
 		if err != nil {
 			return 0, fmt.Errorf("secrets and signing keys: %w", err)
 		}
 	}
-	for _, v := range values {
-		renewed, ok, err := s.Renew(v.place, v.sealed)
-		if err != nil {
-			return n, err
-		}
-		if !ok {
-			continue
-		}
-		err = i.Store.Write(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecContext(ctx, v.update, renewed, v.place.Row, v.sealed)
-			return err
-		})
-		if err != nil {
-			return n, fmt.Errorf("sealing %s again: %w", v.place, err)
-		}
-		n++
-	}
-	return n, nil
+	return s.RenewRows(ctx, i.Store, kept)
 }

@@ -32,6 +32,37 @@ func (s *Sealer) Renew(place Place, sealed []byte) (renewed []byte, ok bool, err
 	return renewed, err == nil, err
 }
 
+// Row is a sealed value in the database, and the statement that replaces it if it is still the same:
+// its parameters are the new value, the row of Place, and the old value.
+type Row struct {
+	Place   Place
+	Sealed  []byte
+	Replace string
+}
+
+// RenewRows brings rows to the newest data key, each in a transaction of its own so that others get their
+// turn, and returns how many it replaced.
+func (s *Sealer) RenewRows(ctx context.Context, db *store.Store, rows []Row) (n int, err error) {
+	for _, r := range rows {
+		renewed, ok, err := s.Renew(r.Place, r.Sealed)
+		if err != nil {
+			return n, err
+		}
+		if !ok {
+			continue
+		}
+		err = db.Write(ctx, func(tx *store.Tx) error {
+			_, err := tx.ExecContext(ctx, r.Replace, renewed, r.Place.Row, r.Sealed)
+			return err
+		})
+		if err != nil {
+			return n, fmt.Errorf("sealing %s again: %w", r.Place, err)
+		}
+		n++
+	}
+	return n, nil
+}
+
 // Record records a change of the keyset in the transaction that makes it; if it fails there is
 // no change. nil records nothing.
 type Record func(tx *store.Tx) error
