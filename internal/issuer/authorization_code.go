@@ -73,12 +73,7 @@ var authorizationCode = grantType{
 			return nil, failure
 		}
 		only, _ := access.ParsePermissions(row.scope)
-		answer, failure := i.answer(ctx, issuance{proven: got, person: row.person, only: only, scope: row.scope, resource: row.resource, binding: bound, family: family})
-		if failure != nil {
-			return nil, failure
-		}
-		answer.RefreshToken = refresh
-		return answer, nil
+		return i.answer(ctx, issuance{proven: got, person: row.person, only: only, scope: row.scope, resource: row.resource, binding: bound, family: family, refresh: refresh})
 	},
 }
 

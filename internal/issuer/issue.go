@@ -18,6 +18,7 @@ type issuance struct {
 	resource string // another API it is for; "": this one
 	binding  binding
 	family   string // of refresh tokens
+	refresh  string // the refresh token that comes with it
 }
 
 // binding is the key that a token is of no use without: "jkt " and a thumbprint (RFC 9449), or

@@ -75,12 +75,7 @@ var refreshToken = grantType{
 			return nil, failure
 		}
 		only, _ := access.ParsePermissions(scope)
-		answer, failure := i.answer(ctx, issuance{proven: got, person: row.person, only: only, scope: only.String(), resource: row.resource, binding: bound, family: row.family})
-		if failure != nil {
-			return nil, failure
-		}
-		answer.RefreshToken = next
-		return answer, nil
+		return i.answer(ctx, issuance{proven: got, person: row.person, only: only, scope: only.String(), resource: row.resource, binding: bound, family: row.family, refresh: next})
 	},
 }
 

@@ -174,7 +174,7 @@ func (i *Issuer) answer(ctx context.Context, n issuance) (*tokenResponse, *oauth
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	out := &tokenResponse{AccessToken: string(token), TokenType: schemeBearer, ExpiresIn: int64(lifetime.Seconds()), Scope: n.scope}
+	out := &tokenResponse{AccessToken: string(token), TokenType: schemeBearer, ExpiresIn: int64(lifetime.Seconds()), Scope: n.scope, RefreshToken: n.refresh}
 	if strings.HasPrefix(string(n.binding), boundToKey) {
 		out.TokenType = schemeDPoP
 	}
