@@ -21,15 +21,12 @@ type lane struct {
 	X    int
 }
 
-// arrow is a message; one from a lane to itself is something that happens there.
+// arrow is a message.
 type arrow struct {
 	From, To int // x
 	Y        int
 	Lines    []string
 }
-
-// Note tells that nothing is sent.
-func (a arrow) Note() bool { return a.From == a.To }
 
 // Middle is where the text stands.
 func (a arrow) Middle() int { return (a.From + a.To) / 2 }
@@ -52,8 +49,7 @@ const (
 	lineHeight = 15
 )
 
-// newDiagram reads messages such as "program → hub: client_id, scope", and "person: signs in" for
-// what happens at one place.
+// newDiagram reads messages such as "program → hub: client_id, scope".
 func newDiagram(messages []string) (d diagram) {
 	at := func(name string) int {
 		name = strings.TrimSpace(name)
@@ -68,10 +64,7 @@ func newDiagram(messages []string) (d diagram) {
 	y := 44
 	for _, message := range messages {
 		who, text, _ := strings.Cut(message, ": ")
-		from, to, sent := strings.Cut(who, "→")
-		if !sent {
-			to = from
-		}
+		from, to, _ := strings.Cut(who, "→")
 		a := arrow{From: at(from), To: at(to), Lines: wrap(text, lineChars)}
 		y += 26 + lineHeight*len(a.Lines)
 		a.Y = y
