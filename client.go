@@ -426,9 +426,7 @@ func all[T any](ctx context.Context, c *Client, path string, query url.Values) i
 // maxAnswer bounds what is read of an answer: a page of a list is the largest.
 const maxAnswer = 16 << 20
 
-// call makes one request. A 401 drops the hub token and is tried once more, since the
-// token may have been revoked in the meantime. A 429 is tried again when the hub says, if that
-// is within a minute and before ctx ends.
+// call makes one request, and reads the answer.
 func call[T any](ctx context.Context, c *Client, method, path string, header http.Header, body any) (T, error) {
 	var out T
 	var payload []byte
@@ -444,35 +442,67 @@ func call[T any](ctx context.Context, c *Client, method, path string, header htt
 			return out, fmt.Errorf("%s %s: %w", method, path, err)
 		}
 	}
+	resp, err := c.do(ctx, method, path, header, payload, refusal)
+	if err != nil {
+		return out, err
+	}
+	answer, err := readAnswer(resp)
+	if err != nil {
+		return out, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if len(answer) == 0 {
+		return out, nil
+	}
+	if err := json.Unmarshal(answer, &out); err != nil {
+		return out, fmt.Errorf("%s %s: answer is not what a hub sends: %w", method, path, err)
+	}
+	return out, nil
+}
+
+// do makes one request, of which refused finds what the hub says against it: nil when resp is the answer, the body
+// of which is then still to be read. A 401 drops the hub token and is tried once more, since the token may have
+// been revoked in the meantime. A 429 is tried again when the hub says, if that is within a minute and before ctx ends.
+func (c *Client) do(ctx context.Context, method, path string, header http.Header, payload []byte, refused func(resp *http.Response) (problem, err error)) (*http.Response, error) {
 	for try := 0; ; try++ {
 		token, err := c.hub.Token(ctx, "", 0)
 		if err != nil {
-			return out, fmt.Errorf("sign in to %s: %w", c.url, err)
+			return nil, fmt.Errorf("sign in to %s: %w", c.url, err)
 		}
 		resp, err := c.send(ctx, method, path, header, payload, token)
 		if err != nil {
-			return out, fmt.Errorf("%s %s: %w", method, path, err)
+			return nil, fmt.Errorf("%s %s: %w", method, path, err)
 		}
-		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-		resp.Body.Close()
-		if err != nil {
-			return out, fmt.Errorf("%s %s: %w", method, path, err)
-		}
+		problem, err := refused(resp)
 		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		case problem == nil:
+			return resp, nil
 		case resp.StatusCode == http.StatusUnauthorized && try == 0:
 			c.hub.Drop("", token.Fingerprint())
-		case resp.StatusCode == http.StatusTooManyRequests && await(ctx, decodeProblem(resp.StatusCode, answer)):
-		case resp.StatusCode >= 300:
-			return out, decodeProblem(resp.StatusCode, answer)
-		case len(answer) == 0:
-			return out, nil
+		case resp.StatusCode == http.StatusTooManyRequests && await(ctx, problem):
 		default:
-			if err := json.Unmarshal(answer, &out); err != nil {
-				return out, fmt.Errorf("%s %s: answer is not what a hub sends: %w", method, path, err)
-			}
-			return out, nil
+			return nil, problem
 		}
 	}
+}
+
+// refusal is what the hub says in an answer that must be its own.
+func refusal(resp *http.Response) (problem, err error) {
+	if resp.StatusCode < 300 {
+		return nil, nil
+	}
+	answer, err := readAnswer(resp)
+	if err != nil {
+		return nil, err
+	}
+	return decodeProblem(resp.StatusCode, answer), nil
+}
+
+// readAnswer reads a body to its end, and closes it.
+func readAnswer(resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
+	return io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 }
 
 // maxAwait bounds how long a call waits because the hub said that there were too many.

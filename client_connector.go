@@ -96,38 +96,16 @@ func (c *Client) CallEndpoint(ctx context.Context, credential, endpoint string, 
 	if err != nil {
 		return nil, fmt.Errorf("POST %s: %w", path, err)
 	}
-	for try := 0; ; try++ {
-		token, err := c.hub.Token(ctx, "", 0)
-		if err != nil {
-			return nil, fmt.Errorf("sign in to %s: %w", c.url, err)
-		}
-		resp, err := c.send(ctx, http.MethodPost, path, nil, payload, token)
-		if err != nil {
-			return nil, fmt.Errorf("POST %s: %w", path, err)
-		}
-		problem, err := hubProblem(resp)
-		if err != nil {
-			return nil, fmt.Errorf("POST %s: %w", path, err)
-		}
-		if problem == nil {
-			return resp, nil
-		}
-		if problem.Code != Unauthenticated || try > 0 {
-			return nil, problem
-		}
-		c.hub.Drop("", token.Fingerprint())
-	}
+	return c.do(ctx, http.MethodPost, path, nil, payload, refusalBefore)
 }
 
-// hubProblem is what the hub says in resp, the body of which is read then. It is nil, and the body as it was, when
-// resp is the answer of an API.
-func hubProblem(resp *http.Response) (*Error, error) {
+// refusalBefore is what the hub says in an answer that may be an API's, which is left as it was.
+func refusalBefore(resp *http.Response) (problem, err error) {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode < 400 || kind != "application/problem+json" {
 		return nil, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	resp.Body.Close()
+	body, err := readAnswer(resp)
 	if err != nil {
 		return nil, err
 	}
