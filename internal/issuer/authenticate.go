@@ -104,11 +104,11 @@ func (s *sessions) putRead(k sessionKey, v *session, drops uint64) {
 	if s.drops.Load() != drops {
 		return
 	}
-	for other := range shard.m { // any
-		if len(shard.m) < maxSessions/len(s.shards) {
+	if len(shard.m) >= maxSessions/len(s.shards) {
+		for other := range shard.m { // any
+			delete(shard.m, other)
 			break
 		}
-		delete(shard.m, other)
 	}
 	shard.m[k] = v
 }
@@ -234,7 +234,7 @@ func (i *Issuer) person(ctx context.Context, s *session, c *client) (access.Call
 
 // good says whether a token is good at now: not expired, its client active, not revoked.
 func (i *Issuer) good(s *session, c *client, now time.Time) bool {
-	return c.active && now.UnixMilli() < s.expiresAt && s.issuedAt >= c.tokensAfter && (s.jti == "" || !i.revoked.has(s.jti))
+	return c.active && now.UnixMilli() < s.expiresAt && s.issuedAt > c.tokensAfter && (s.jti == "" || !i.revoked.has(s.jti))
 }
 
 // readToken finds the one access token of r, and the scheme it comes with.
@@ -281,11 +281,10 @@ func inScheme(scheme string, err error) error {
 // loadSession finds out what a token that is not in memory stands for. Requests that bring the
 // same one share the work, so it does not end with the first of them.
 func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*session, error) {
-	jwt := looksLikeJWT(token)
-	if !jwt && !wellFormed(tokenPrefix, token) {
+	ctx, now, jwt := r.Context(), time.Now(), looksLikeJWT(token)
+	if expires, ok := expiryOf(token); !jwt && (!ok || now.UnixMilli() >= expires) {
 		return nil, errInvalidToken()
 	}
-	ctx, now := r.Context(), time.Now()
 	from, _ := i.origin(r)
 	if wait := i.misses.full(from, now); wait > 0 {
 		return nil, &grantway.Error{Code: grantway.RateLimited, Message: "too many unknown access tokens from this address", RetryAt: now.Add(wait)}
@@ -321,7 +320,7 @@ func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*se
 
 // findOpaque reads the row of a token; sql.ErrNoRows says that there is none.
 func (i *Issuer) findOpaque(ctx context.Context, token string) (*session, error) {
-	row, err := i.tokens.find(ctx, i.hash(token))
+	row, err := i.findToken(ctx, token)
 	if err != nil {
 		return nil, err
 	}

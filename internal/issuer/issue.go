@@ -38,6 +38,9 @@ func (i *Issuer) issue(ctx context.Context, n issuance) (grant.Secret, time.Dura
 		return "", 0, errRefused
 	}
 	now := time.Now()
+	if !now.After(time.UnixMilli(n.client.tokensAfter)) { // the clock of the replica that revoked them is ahead, or it was just now
+		now = time.UnixMilli(n.client.tokensAfter + 1)
+	}
 	if n.client.TokenFormat == grantway.FormatJWT {
 		lifetime := n.client.lifetime
 		text, err := i.signToken(ctx, n, now, lifetime)
@@ -47,17 +50,16 @@ func (i *Issuer) issue(ctx context.Context, n issuance) (grant.Secret, time.Dura
 		i.usage.issued(n, now)
 		return grant.Secret(text), lifetime, nil
 	}
-	text := newSecret(tokenPrefix)
-	lifetime := e.lifetime(n.client)
+	lifetime := e.lifetime(n.client, now)
+	expires := now.Add(lifetime).UnixMilli()
+	text := newToken(expires)
 	row := tokenRow{
-		hash: i.hash(text), client: n.client.ID, secret: n.secret, scope: n.only.String(), person: n.person, binding: string(n.binding),
-		resource: n.resource, family: n.family, issuedAt: now.UnixMilli(), expiresAt: now.Add(lifetime).UnixMilli(),
+		expiresAt: expires, hash: i.hash(text), client: n.client.ID, secret: n.secret, scope: n.only.String(), person: n.person, binding: string(n.binding),
+		resource: n.resource, family: n.family, issuedAt: now.UnixMilli(),
 	}
 	if err := i.tokens.add(ctx, row); err != nil {
 		return "", 0, err
 	}
-	e.live.Add(1)
-	e.issued.Add(1)
 	i.usage.issued(n, now)
 	i.sessions.put(sessionKeyOf(text), &session{entry: e, only: n.only, person: n.person, binding: n.binding, resource: n.resource,
 		family: n.family, issuedAt: row.issuedAt, expiresAt: row.expiresAt})

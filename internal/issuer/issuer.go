@@ -103,14 +103,15 @@ type Options struct {
 type Issuer struct {
 	Options
 	hashKey  []byte
-	nonceKey []byte  // of DPoP nonces; the same on all replicas
-	nobody   *client // stands in for a client that does not exist
+	macs     sync.Pool // of hash.Hash, HMAC-SHA-256 with hashKey
+	nonceKey []byte    // of DPoP nonces; the same on all replicas
+	nobody   *client   // stands in for a client that does not exist
 	clients  registry
 	sessions sessions
 	failures throttle // of clients that authenticate
 	passes   throttle // of clients that have proved who they are
 	misses   throttle // of access tokens that are not in the database
-	tokens   ledger
+	tokens   *batch[tokenRow]
 	once     once
 	keys     keyring
 	revoked  revoked // JWTs
@@ -150,15 +151,22 @@ func New(ctx context.Context, o Options) (*Issuer, error) {
 	if o.KeyPeriod == 0 {
 		o.KeyPeriod = 30 * 24 * time.Hour
 	}
-	i := &Issuer{Options: o, once: newOnce(o.Store), remote: remote{http: o.HTTP}}
+	i := &Issuer{Options: o, remote: remote{http: o.HTTP}}
+	var err error
+	if i.tokens, err = newLedger(ctx, o.Store); err == nil {
+		i.once, err = newOnce(ctx, o.Store)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("preparing to write tokens: %w", err)
+	}
 	i.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "grantway_oauth_requests_total", Help: "Requests at the OAuth endpoints, by endpoint and outcome (ok, or the error code).",
 	}, []string{"endpoint", "outcome"})
 	i.sessions.init()
-	i.tokens.init(o.Store)
 	if err := i.loadHashKey(ctx); err != nil {
 		return nil, fmt.Errorf("key for the hashes of secrets and tokens: %w", err)
 	}
+	i.macs.New = func() any { return hmac.New(sha256.New, i.hashKey) }
 	i.nonceKey = derive(i.hashKey, "dpop nonce")
 	i.nobody = &client{secrets: []clientSecret{{hash: i.hash(newSecret(secretPrefix))}}}
 	i.nobody.AuthMethod = grantway.AuthSecret
@@ -222,7 +230,6 @@ func (i *Issuer) tidy(ctx context.Context) {
 		i.sessions.expire(now)
 		i.complain(ctx, "use of clients not recorded", i.recordUsage(ctx))
 		i.complain(ctx, "expired tokens not deleted", i.purge(ctx, now))
-		i.complain(ctx, "tokens of clients not counted", i.countTokens(ctx, now))
 		i.complain(ctx, "signing keys not rotated", i.rotateKeys(ctx, now))
 		i.revoked.expire(now)
 		i.warnExpiring(now)

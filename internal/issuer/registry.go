@@ -50,10 +50,9 @@ var gone = &client{OAuthClient: grantway.OAuthClient{Version: math.MaxInt64}}
 
 // entry is the place of one client in memory; sessions point to it.
 type entry struct {
-	state  atomic.Pointer[client]
-	live   atomic.Int64 // tokens that have not expired, about; see lifetime
-	issued atomic.Int64 // tokens since live was counted
-	calls  atomic.Int64 // of the API since they were written down
+	state atomic.Pointer[client]
+	crowd atomic.Int64 // until when tokens that live their whole time are used up; see lifetime
+	calls atomic.Int64 // of the API since they were written down
 }
 
 // set replaces the state by a newer one.

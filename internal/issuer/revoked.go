@@ -83,7 +83,7 @@ func (i *Issuer) revokeSession(ctx context.Context, key sessionKey, token string
 		if s.jti != "" {
 			_, err = tx.ExecContext(ctx, `INSERT INTO revoked_token (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, s.jti, s.expiresAt)
 		} else {
-			_, err = tx.ExecContext(ctx, `DELETE FROM access_token WHERE hash = $1`, i.hash(token))
+			_, err = tx.ExecContext(ctx, `DELETE FROM access_token WHERE expires_at = $1 AND hash = $2`, s.expiresAt, i.hash(token))
 		}
 		tx.Changed(topicToken, notice)
 		return err

