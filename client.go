@@ -321,7 +321,7 @@ func (c *Client) AdviseGrant(ctx context.Context, answers map[string]string) (Ad
 	return call[Advice](ctx, c, http.MethodPost, "/v1/grant-advice", nil, Advice{Answers: answers})
 }
 
-// SigningKeys lists the keys that JWTs of the hub are signed with.
+// SigningKeys lists the keys that JWTs of the hub are signed with, and those that seal its opaque tokens.
 func (c *Client) SigningKeys(ctx context.Context) ([]SigningKey, error) {
 	page, err := call[Page[SigningKey]](ctx, c, http.MethodGet, "/v1/signing-keys", nil, nil)
 	return page.Items, err

@@ -158,7 +158,8 @@ type ClientUsage struct {
 	Failures  int64     `json:"failures"`           // wrong secrets and the like, in the time asked for
 }
 
-// SigningKey is a key that JWTs of this hub are signed with. The private half never leaves the hub.
+// SigningKey is a key that JWTs of this hub are signed with, or opaque tokens sealed. What is secret of it never leaves the
+// hub.
 type SigningKey struct {
 	ID        string    `json:"kid"`
 	Alg       string    `json:"alg"`

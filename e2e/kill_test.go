@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,41 @@ import (
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/grantwaytest"
 )
+
+// TestTokensOutliveKill: an opaque token that was issued is good although the hub was killed right after, and one that was
+// revoked is not.
+func TestTokensOutliveKill(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, s site) {
+		h := start(t, s)
+		who := owner(t, s, h)
+		client := who.must(h, http.MethodPost, "/v1/clients", grantway.OAuthClient{Name: "app", Roles: []grantway.Assignment{{Role: "auditor", Division: "*"}}})
+		var app grantway.OAuthClient
+		if err := client.decode(&app); err != nil {
+			t.Fatal(err)
+		}
+		revoked := signIn(t, h, app.ID, app.Secret)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.url+"/oauth/revoke", strings.NewReader("token="+revoked.bearer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth(app.ID, app.Secret)
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if a, err := who.send(req); err != nil || a.status != http.StatusOK {
+			t.Fatalf("revoke: %v %v", a, err)
+		}
+		issued := signIn(t, h, app.ID, app.Secret)
+		h.kill()
+		h = start(t, s)
+		for name, test := range map[string]struct {
+			who  *caller
+			want int
+		}{"issued": {issued, http.StatusOK}, "revoked": {revoked, http.StatusUnauthorized}} {
+			if a := test.who.ask(h, http.MethodGet, "/v1/clients", nil); a.status != test.want {
+				t.Errorf("%s: %v", name, a)
+			}
+		}
+	})
+}
 
 // TestKillWhileSaving: a hub that is killed again and again while it saves loses nothing
 // that it acknowledged, leaves nothing half-written, and starts again.

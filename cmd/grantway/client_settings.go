@@ -430,7 +430,7 @@ func (c *cli) signingKeyCommand() *cobra.Command {
 		})
 	}
 	list := &cobra.Command{
-		Use: "list", Short: "List the keys that JWTs are signed with", Args: cobra.NoArgs,
+		Use: "list", Short: "List the keys that tokens are signed or sealed with", Args: cobra.NoArgs,
 		RunE: c.ask(func(ctx context.Context, hub *grantway.Client, _ []string) error {
 			all, err := hub.SigningKeys(ctx)
 			if err != nil {
@@ -463,5 +463,5 @@ func (c *cli) signingKeyCommand() *cobra.Command {
 		}),
 	}
 	remove.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	return group("signing-key", "Manage the keys that JWTs of the hub are signed with", list, rotate, remove)
+	return group("signing-key", "Manage the keys that tokens of the hub are signed or sealed with", list, rotate, remove)
 }

@@ -168,10 +168,11 @@ func (h *hub) request(t *testing.T, route api.Route, name string) (path string, 
 		}
 		h.owner.do(t, "POST", "/v1/clients/"+made.ID+"/deactivate", nil).want(t, http.StatusOK)
 		keys, err := h.SigningKeys(t.Context())
-		if err != nil || len(keys) == 0 {
+		jwts := slices.IndexFunc(keys, func(k grantway.SigningKey) bool { return k.Alg == grantway.AlgES256 }) // without the other the test is signed out
+		if err != nil || jwts < 0 {
 			t.Fatalf("%v, %v", keys, err)
 		}
-		id = keys[0].ID
+		id = keys[jwts].ID
 	case strings.HasPrefix(route.Path, "/v1/credentials/{name}"):
 		h.save(t, h.credential(name, nil))
 	case strings.HasPrefix(route.Path, "/v1/clients/{id}"):

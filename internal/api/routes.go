@@ -59,7 +59,7 @@ func (a *API) routes() []route {
 		{method: "GET", path: "/v1/grant-advice", name: "listAdviceQuestions", tag: "OAuth clients", summary: "What the grant type advisor asks", status: 200, out: grantway.Page[grantway.Question]{}, handle: a.listQuestions},
 		{method: "POST", path: "/v1/grant-advice", name: "adviseGrant", tag: "OAuth clients", summary: "Which grant fits the answers, and why", in: grantway.Advice{}, status: 200, out: grantway.Advice{}, handle: a.adviseGrant},
 
-		{method: "GET", path: "/v1/signing-keys", name: "listSigningKeys", tag: "Signing keys", summary: "List the keys that JWTs of this hub are signed with", status: 200, out: grantway.Page[grantway.SigningKey]{}, handle: a.listSigningKeys},
+		{method: "GET", path: "/v1/signing-keys", name: "listSigningKeys", tag: "Signing keys", summary: "List the keys that tokens of this hub are signed or sealed with", status: 200, out: grantway.Page[grantway.SigningKey]{}, handle: a.listSigningKeys},
 		{method: "POST", path: "/v1/signing-keys", name: "rotateSigningKeys", tag: "Signing keys", summary: "Publish the next keys now; they sign from tomorrow", status: 200, out: grantway.Page[grantway.SigningKey]{}, handle: a.rotateSigningKeys},
 		{method: "DELETE", path: "/v1/signing-keys/{kid}", name: "removeSigningKey", tag: "Signing keys", summary: "Take a key away that is no longer secret: what it signed is refused at once", status: 204, handle: a.removeSigningKey},
 

@@ -6,14 +6,12 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"errors"
-	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
@@ -26,12 +24,21 @@ type session struct {
 	person    string             // who allowed it; "": nobody, the client acts for itself
 	binding   binding
 	resource  string // which other API it is for; "": this one
-	family    string // of refresh tokens
-	jti, kid  string // of a JWT, and its key; "": opaque
+	jti       string
+	names     []any  // strings, under which it may have been revoked; boxed, so that to look them up allocates nothing
+	kid       string // of its key
 	issuedAt  int64  // Unix milliseconds
 	expiresAt int64  // Unix milliseconds
 
 	window atomic.Uint64 // calls in the current minute; see limited
+}
+
+// named sets under which names a token may be revoked: its own, and that of the refresh tokens it comes from, if it does.
+func (s *session) named(jti, family string) {
+	s.jti, s.names = jti, []any{jti}
+	if family != "" {
+		s.names = append(s.names, familyPrefix+family)
+	}
 }
 
 // limited counts a call, and returns for how long the caller must wait because there were
@@ -57,16 +64,15 @@ func (s *session) limited(most int, now time.Time) time.Duration {
 type sessionKey [sha256.Size]byte
 
 func sessionKeyOf(token string) sessionKey {
-	var buf [128]byte // of our own tokens all fit; on the stack
+	var buf [512]byte // most fit; on the stack
 	return sha256.Sum256(append(buf[:0], token...))
 }
 
-// sessions holds the tokens that were used or issued here, up to maxSessions of them.
-// Beyond that some are forgotten, and are read from the database when they come again.
+// sessions holds the tokens that were used here, up to maxSessions of them. Beyond that some are
+// forgotten, and are verified anew when they come again.
 type sessions struct {
-	shards  [64]sessionShard
-	loading singleflight.Group
-	drops   atomic.Uint64 // how often tokens were taken out
+	shards [64]sessionShard
+	drops  atomic.Uint64 // how often tokens were taken out
 }
 
 type sessionShard struct {
@@ -93,11 +99,9 @@ func (s *sessions) get(k *sessionKey) *session {
 	return found
 }
 
-func (s *sessions) put(k sessionKey, v *session) { s.putRead(k, v, s.drops.Load()) }
-
-// putRead is put for a token that was read from the database when drops was this: if tokens were
-// taken out since, it may have been one of them.
-func (s *sessions) putRead(k sessionKey, v *session, drops uint64) {
+// put keeps a token that was verified when drops was this: if tokens were taken out since, it may
+// have been one of them.
+func (s *sessions) put(k sessionKey, v *session, drops uint64) {
 	shard := s.shard(&k)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
@@ -113,15 +117,7 @@ func (s *sessions) putRead(k sessionKey, v *session, drops uint64) {
 	shard.m[k] = v
 }
 
-// remove forgets one token, drop all those that f names.
-func (s *sessions) remove(k sessionKey) {
-	s.drops.Add(1)
-	shard := s.shard(&k)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	delete(shard.m, k)
-}
-
+// drop forgets the tokens that f names.
 func (s *sessions) drop(f func(*session) bool) {
 	s.drops.Add(1)
 	for i := range s.shards {
@@ -160,8 +156,8 @@ const (
 
 // Authenticate returns who may do what r asks for: the client whose access token r carries in
 // its Authorization header, or the person who let the client act. A token that was seen
-// here before costs no more than looking into memory, and works while the database is away; a
-// new one is read from the database once. One that is bound to a DPoP key costs a write
+// here before costs no more than looking into memory, a new one is verified once; neither needs the
+// database. One that is bound to a DPoP key costs a write
 // each time, since its proof must not be used twice.
 //
 // Errors are of code Unauthenticated, Malformed (two tokens, or one in the query),
@@ -234,7 +230,7 @@ func (i *Issuer) person(ctx context.Context, s *session, c *client) (access.Call
 
 // good says whether a token is good at now: not expired, its client active, not revoked.
 func (i *Issuer) good(s *session, c *client, now time.Time) bool {
-	return c.active && now.UnixMilli() < s.expiresAt && s.issuedAt > c.tokensAfter && (s.jti == "" || !i.revoked.has(s.jti))
+	return c.active && now.UnixMilli() < s.expiresAt && s.issuedAt > c.tokensAfter && !slices.ContainsFunc(s.names, i.revoked.has)
 }
 
 // readToken finds the one access token of r, and the scheme it comes with.
@@ -278,73 +274,32 @@ func inScheme(scheme string, err error) error {
 	return err
 }
 
-// loadSession finds out what a token that is not in memory stands for. Requests that bring the
-// same one share the work, so it does not end with the first of them.
+// loadSession finds out what a token that is not in memory stands for.
 func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*session, error) {
-	ctx, now, jwt := r.Context(), time.Now(), looksLikeJWT(token)
-	if expires, ok := expiryOf(token); !jwt && (!ok || now.UnixMilli() >= expires) {
-		return nil, errInvalidToken()
-	}
+	ctx, now := r.Context(), time.Now()
 	from, _ := i.origin(r)
 	if wait := i.misses.full(from, now); wait > 0 {
 		return nil, &grantway.Error{Code: grantway.RateLimited, Message: "too many unknown access tokens from this address", RetryAt: now.Add(wait)}
 	}
-	loading := i.sessions.loading.DoChan(string(key[:]), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		drops, find := i.sessions.drops.Load(), i.findOpaque
-		if jwt {
-			find = i.findJWT
-		}
-		s, err := find(ctx, token)
-		if err != nil {
-			return nil, err
-		}
-		i.sessions.putRead(key, s, drops)
-		return s, nil
-	})
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case got := <-loading:
-		switch {
-		case errors.Is(got.Err, sql.ErrNoRows):
-			i.misses.missed(from, now)
-			return nil, errInvalidToken()
-		case got.Err != nil:
-			return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the access token cannot be checked now", Err: got.Err}
-		}
-		return got.Val.(*session), nil
+	verify := i.verifyToken
+	if looksOpaque(token) {
+		verify = i.openToken
 	}
-}
-
-// findOpaque reads the row of a token; sql.ErrNoRows says that there is none.
-func (i *Issuer) findOpaque(ctx context.Context, token string) (*session, error) {
-	row, err := i.findToken(ctx, token)
-	if err != nil {
-		return nil, err
+	drops := i.sessions.drops.Load()
+	s, client, ok := verify(ctx, token, now)
+	err := sql.ErrNoRows
+	if ok {
+		err = i.attach(ctx, s, client)
 	}
-	if row.family != "" && i.revoked.has(familyPrefix+row.family) { // it was written after its family had ended
-		return nil, sql.ErrNoRows
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		i.misses.missed(from, now)
+		return nil, errInvalidToken()
+	case err != nil:
+		return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the access token cannot be checked now", Err: err}
 	}
-	s := &session{person: row.person, binding: binding(row.binding), resource: row.resource, family: row.family, issuedAt: row.issuedAt, expiresAt: row.expiresAt}
-	if row.scope != "" {
-		only, ok := access.ParsePermissions(row.scope)
-		if !ok {
-			return nil, fmt.Errorf("token of client %s has the unknown scope %q", row.client, row.scope)
-		}
-		s.only = only
-	}
-	return s, i.attach(ctx, s, row.client)
-}
-
-// findJWT verifies a token; sql.ErrNoRows says that it is none of ours, or no good.
-func (i *Issuer) findJWT(ctx context.Context, token string) (*session, error) {
-	s, client, ok := i.verifyToken(ctx, token, time.Now())
-	if !ok {
-		return nil, sql.ErrNoRows
-	}
-	return s, i.attach(ctx, s, client)
+	i.sessions.put(key, s, drops)
+	return s, nil
 }
 
 // attach gives a session its client.

@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -125,6 +126,33 @@ func TestTokenExpires(t *testing.T) {
 				t.Errorf("when it is not in memory: %v", err)
 			}
 		})
+	})
+}
+
+// An opaque token of which one character is another is none, although its checksum is right.
+func TestOpaqueTokenTampered(t *testing.T) {
+	each(t, func(t *testing.T, h *hub) {
+		token := h.token(h.client("app", "application home"))
+		body := token[:len(token)-6]
+		if issuer.Checked(body) != token {
+			t.Fatal("the checksum is another one")
+		}
+		for n := len("gwt_"); n < len(body); n++ {
+			with := "A"
+			if body[n] == 'A' {
+				with = "B"
+			}
+			changed := issuer.Checked(body[:n] + with + body[n+1:])
+			got := h.me("Bearer "+changed, header("Test-From", fmt.Sprintf("192.0.2.%d", n)), header("Test-Proto", "https"))
+			if got.status != 401 {
+				t.Errorf("character %d: %d %s", n, got.status, got.body)
+			}
+		}
+		for _, body := range []string{"gwt_", body[:20], body[:21], body[:len(body)-43], body + "AAAA"} {
+			if got := h.me("Bearer " + issuer.Checked(body)); got.status != 401 {
+				t.Errorf("%s: %d %s", body, got.status, got.body)
+			}
+		}
 	})
 }
 

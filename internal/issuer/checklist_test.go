@@ -37,7 +37,6 @@ func TestS37InvalidProof(t *testing.T) {
 		got := h.post(exchanging(h.code(t, app, ann, verifier), verifier), basic(app.ID, app.Secret))
 		got.want(t, 200, "")
 		refresh := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {got.json["refresh_token"].(string)}}.Encode()
-		tokens := h.count(`SELECT count(*) FROM access_token`)
 
 		wrong := []edit{
 			header("DPoP", "x"),
@@ -59,9 +58,6 @@ func TestS37InvalidProof(t *testing.T) {
 					t.Errorf("%s, proof %d: %d %s", name, n, got.status, got.body)
 				}
 			}
-		}
-		if n := h.count(`SELECT count(*) FROM access_token`); n != tokens {
-			t.Errorf("%d tokens, want %d", n, tokens)
 		}
 		for _, body := range []string{code, refresh} {
 			h.post(body, basic(app.ID, app.Secret), header("DPoP", h.proof(k, "POST", "/oauth/token", nonce, ""))).want(t, 200, "")

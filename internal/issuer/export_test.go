@@ -36,7 +36,10 @@ func Throttle(n int) int {
 }
 
 // Forge makes up a well-formed token.
-func Forge() string { return newToken(time.Now().Add(time.Hour).UnixMilli()) }
+func Forge() string { return newSecret(tokenPrefix) }
+
+// Checked adds the checksum of a secret or token.
+func Checked(text string) string { return string(appendChecksum([]byte(text))) }
 
 // AgeDocuments makes the documents of other servers older than they are.
 func (i *Issuer) AgeDocuments(by time.Duration) {

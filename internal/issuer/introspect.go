@@ -42,7 +42,7 @@ func (i *Issuer) introspect(ctx context.Context, r *http.Request, from netip.Add
 	if token == "" {
 		return nil, invalidRequest("token is missing")
 	}
-	_, s, failure := i.sessionOf(r, token)
+	s, failure := i.sessionOf(r, token)
 	if failure != nil {
 		return nil, failure
 	}
@@ -96,21 +96,21 @@ func (c *client) mayInspect(owner *client, s *session) bool {
 
 // sessionOf finds what an access token stands for; nil when it is none. Whoever asks for
 // tokens that do not exist too often has to wait.
-func (i *Issuer) sessionOf(r *http.Request, token string) (sessionKey, *session, *oauthError) {
+func (i *Issuer) sessionOf(r *http.Request, token string) (*session, *oauthError) {
 	key := sessionKeyOf(token)
 	if s := i.sessions.get(&key); s != nil {
-		return key, s, nil
+		return s, nil
 	}
 	s, err := i.loadSession(r, key, token)
 	if err == nil {
-		return key, s, nil
+		return s, nil
 	}
 	e, ok := errors.AsType[*grantway.Error](err)
 	switch {
 	case ok && e.Code == grantway.Unauthenticated:
-		return key, nil, nil
+		return nil, nil
 	case ok && e.Code == grantway.RateLimited:
-		return key, nil, &oauthError{status: http.StatusTooManyRequests, code: "slow_down", description: "too many unknown tokens from this address", retryAfter: time.Until(e.RetryAt)}
+		return nil, &oauthError{status: http.StatusTooManyRequests, code: "slow_down", description: "too many unknown tokens from this address", retryAfter: time.Until(e.RetryAt)}
 	}
-	return key, nil, unavailable(err)
+	return nil, unavailable(err)
 }

@@ -30,38 +30,44 @@ const (
 	boundToCertificate = "x5t "
 )
 
-// issue makes an access token. It returns errRefused when the client or the secret is no
-// longer good. An opaque token is durable by then; a JWT needs no row.
-func (i *Issuer) issue(ctx context.Context, n issuance) (grant.Secret, time.Duration, error) {
-	e := i.clients.entry(n.client.ID)
-	if e == nil {
-		return "", 0, errRefused
+// A program that asks for a token at every call, and revokes it, would fill the list of what is revoked. Taking
+// tokens back before their time would break the other programs that use the same client, so
+// instead tokens beyond the first crowd live shortly, and as many as crowd live their whole time again
+// in each lifetime: what there is of such a client is bounded by twice crowd, for each replica,
+// and what it asks for in a minute.
+const (
+	crowd         = 10_000
+	crowdLifetime = time.Minute
+)
+
+// lifetime is how long a token of c issued at now lives.
+func (e *entry) lifetime(c *client, now time.Time) time.Duration {
+	for {
+		old := e.crowd.Load()
+		next := max(old, now.UnixNano()) + int64(c.lifetime/crowd)
+		if next > now.Add(c.lifetime).UnixNano() {
+			return min(c.lifetime, crowdLifetime)
+		}
+		if e.crowd.CompareAndSwap(old, next) {
+			return c.lifetime
+		}
 	}
+}
+
+// issue makes an access token.
+func (i *Issuer) issue(ctx context.Context, n issuance) (grant.Secret, time.Duration, error) {
 	now := time.Now()
 	if !now.After(time.UnixMilli(n.client.tokensAfter)) { // the clock of the replica that revoked them is ahead, or it was just now
 		now = time.UnixMilli(n.client.tokensAfter + 1)
 	}
+	lifetime, text := i.clients.entry(n.client.ID).lifetime(n.client, now), i.sealToken
 	if n.client.TokenFormat == grantway.FormatJWT {
-		lifetime := n.client.lifetime
-		text, err := i.signToken(ctx, n, now, lifetime)
-		if err != nil {
-			return "", 0, err
-		}
-		i.usage.issued(n, now)
-		return grant.Secret(text), lifetime, nil
+		text = i.signToken
 	}
-	lifetime := e.lifetime(n.client, now)
-	expires := now.Add(lifetime).UnixMilli()
-	text := newToken(expires)
-	row := tokenRow{
-		expiresAt: expires, hash: i.hash(text), client: n.client.ID, secret: n.secret, scope: n.only.String(), person: n.person, binding: string(n.binding),
-		resource: n.resource, family: n.family, issuedAt: now.UnixMilli(),
-	}
-	if err := i.tokens.add(ctx, row); err != nil {
+	token, err := text(ctx, n, now, lifetime)
+	if err != nil {
 		return "", 0, err
 	}
 	i.usage.issued(n, now)
-	i.sessions.put(sessionKeyOf(text), &session{entry: e, only: n.only, person: n.person, binding: n.binding, resource: n.resource,
-		family: n.family, issuedAt: row.issuedAt, expiresAt: row.expiresAt})
-	return grant.Secret(text), lifetime, nil
+	return grant.Secret(token), lifetime, nil
 }

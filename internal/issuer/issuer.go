@@ -3,12 +3,11 @@
 // whose token it carries.
 //
 // Clients are few and change seldom: every replica holds all of them in memory, and hears
-// of changes from the others. Tokens are opaque strings of 256 random bits, and the
-// database holds only their keyed hash, one row each; a replica holds those it
-// has seen.
+// of changes from the others. An access token is sealed or signed and good by itself, so it has no row
+// in the database; what has a row is a token that was revoked.
 //
-//	POST /oauth/token ─> client authenticated (memory) ─> grant ─> row in access_token
-//	Authorization: Bearer … ─> session (memory, else the row) ─> client (memory) ─> access.Caller
+//	POST /oauth/token ─> client authenticated (memory) ─> grant ─> token sealed or signed
+//	Authorization: Bearer … ─> session (memory, else verified) ─> client (memory) ─> access.Caller
 //
 // A token says who its holder is, not what it may do: roles are looked up in the client
 // at each call. So when a role goes, or the client does, so does what its tokens can do, on
@@ -110,11 +109,10 @@ type Issuer struct {
 	sessions sessions
 	failures throttle // of clients that authenticate
 	passes   throttle // of clients that have proved who they are
-	misses   throttle // of access tokens that are not in the database
-	tokens   *batch[tokenRow]
+	misses   throttle // of access tokens that are none of ours
 	once     once
 	keys     keyring
-	revoked  revoked // JWTs
+	revoked  revoked
 	remote   remote
 	usage    usage
 	requests *prometheus.CounterVec // at the endpoints
@@ -151,14 +149,7 @@ func New(ctx context.Context, o Options) (*Issuer, error) {
 	if o.KeyPeriod == 0 {
 		o.KeyPeriod = 30 * 24 * time.Hour
 	}
-	i := &Issuer{Options: o, remote: remote{http: o.HTTP}}
-	var err error
-	if i.tokens, err = newLedger(ctx, o.Store); err == nil {
-		i.once, err = newOnce(ctx, o.Store)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("preparing to write tokens: %w", err)
-	}
+	i := &Issuer{Options: o, once: newOnce(o.Store), remote: remote{http: o.HTTP}}
 	i.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "grantway_oauth_requests_total", Help: "Requests at the OAuth endpoints, by endpoint and outcome (ok, or the error code).",
 	}, []string{"endpoint", "outcome"})
@@ -179,6 +170,9 @@ func (i *Issuer) Start(ctx context.Context) error {
 		name string
 		load func(ctx context.Context, key string) error
 	}{{topicClient, i.clientChanged}, {topicToken, i.tokenRevoked}, {topicKey, i.keysChanged}}
+	if err := i.Store.Write(ctx, func(tx *store.Tx) error { return i.ensureKey(ctx, tx, opaqueAlg) }); err != nil {
+		return fmt.Errorf("key for opaque tokens: %w", err)
+	}
 	for _, t := range topics { // first, so that no change falls between
 		i.unsubscribe = append(i.unsubscribe, i.Store.Subscribe(t.name, t.load))
 	}
@@ -190,7 +184,6 @@ func (i *Issuer) Start(ctx context.Context) error {
 	}
 	running, stop := context.WithCancel(context.Background())
 	i.stop = stop
-	i.background.Go(func() { i.tokens.run(running) })
 	i.background.Go(func() { i.once.run(running) })
 	i.background.Go(func() { i.tidy(running) })
 	return nil

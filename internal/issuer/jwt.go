@@ -134,9 +134,6 @@ func (i *Issuer) signToken(ctx context.Context, n issuance, now time.Time, lifet
 	return string(base64.RawURLEncoding.AppendEncode(text, signature)), nil
 }
 
-// looksLikeJWT tells the tokens that are ours by their form from those that are JWTs.
-func looksLikeJWT(token string) bool { return strings.HasPrefix(token, "eyJ") }
-
 // verifyToken checks a JWT as RFC 9068 section 4 says, but for the audience, which is for who
 // asks, and returns the session it stands for without its client. ok is false when it is not
 // a token of ours that is still good.
@@ -149,11 +146,8 @@ func (i *Issuer) verifyToken(ctx context.Context, token string, now time.Time) (
 	if decode(parts[0], &header) != nil {
 		return nil, "", false
 	}
-	key := i.keys.named(header.Kid)
-	if key == nil && len(header.Kid) == kidLength && i.keysChanged(ctx, "") == nil { // made elsewhere just now
-		key = i.keys.named(header.Kid)
-	}
-	if key == nil || header.Alg != key.alg {
+	key := i.keyNamed(ctx, header.Kid)
+	if key == nil || key.private == nil || header.Alg != key.alg {
 		return nil, "", false
 	}
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
@@ -161,15 +155,15 @@ func (i *Issuer) verifyToken(ctx context.Context, token string, now time.Time) (
 		return nil, "", false
 	}
 	var c tokenClaims
-	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || now.Unix() >= c.Expires || len(c.Audience) == 0 || c.Audience[0] == "" ||
-		i.revoked.has(c.ID) || c.Family != "" && i.revoked.has(familyPrefix+c.Family) {
+	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || now.Unix() >= c.Expires || len(c.Audience) == 0 || c.Audience[0] == "" {
 		return nil, "", false
 	}
 	typ := strings.TrimPrefix(strings.ToLower(header.Typ), "application/")
 	if typ != tokenType && (typ != "jwt" || slices.Contains(c.Audience, i.URL())) {
 		return nil, "", false
 	}
-	s = &session{binding: c.Confirm.binding(), issuedAt: jtiTime(c.ID), expiresAt: c.Expires * 1000, jti: c.ID, kid: key.kid, family: c.Family}
+	s = &session{binding: c.Confirm.binding(), issuedAt: jtiTime(c.ID), expiresAt: c.Expires * 1000, kid: key.kid}
+	s.named(c.ID, c.Family)
 	if !slices.Contains(c.Audience, i.URL()) {
 		s.resource = c.Audience[0]
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/grantway/grantway"
 	"github.com/grantway/grantway/internal/access"
@@ -28,13 +29,13 @@ import (
 	"github.com/grantway/grantway/internal/store"
 )
 
-// The keys that sign JWTs. There is one of each algorithm that some client uses, and it has a
-// successor in time:
+// The keys that sign JWTs, and those that seal opaque tokens. There is one of each algorithm that some client uses, and
+// it has a successor in time:
 //
 //	created_at ── published, signs nothing ──> signs_from ── signs ──> signs_from of the next
 //	    ── published, so that its last tokens can be checked ──> removed
 //
-// So nobody who fetches /oauth/jwks once in keyAhead ever meets a key he has not seen, and the
+// Those of opaque tokens are published to the replicas alone. So nobody who fetches /oauth/jwks once in keyAhead ever meets a key he has not seen, and the
 // only exception is the first key of an algorithm.
 const (
 	topicKey = "signing_key"
@@ -50,8 +51,9 @@ var signingAlgs = []string{grantway.AlgES256, grantway.AlgRS256, grantway.AlgEdD
 // signingKey is one key. It is immutable.
 type signingKey struct {
 	kid, alg string
-	private  crypto.Signer
-	header   string // of an access token, encoded, with the dot
+	aead     tink.AEAD     // for opaque tokens; else nil, and the rest is for JWTs
+	private  crypto.Signer // nil with aead
+	header   string        // of an access token, encoded, with the dot
 
 	plainHeader string // with the typ JWT
 	createdAt   time.Time
@@ -127,18 +129,11 @@ func (i *Issuer) readKeys(ctx context.Context, db store.Querier) (keys []*signin
 		if err != nil {
 			return fmt.Errorf("key %s: %w", k.kid, err)
 		}
-		private, err := x509.ParsePKCS8PrivateKey(text)
-		if err != nil {
+		if err := k.parse(text); err != nil {
 			return fmt.Errorf("key %s: %w", k.kid, err)
 		}
-		k.private = private.(crypto.Signer)
-		k.jwk = jose.JSONWebKey{Key: k.private.Public(), KeyID: k.kid, Algorithm: k.alg, Use: "sig"}
-		header, err := json.Marshal(map[string]string{"alg": k.alg, "kid": k.kid, "typ": tokenType})
-		k.header = base64.RawURLEncoding.EncodeToString(header) + "."
-		plain, _ := json.Marshal(map[string]string{"alg": k.alg, "kid": k.kid, "typ": grantway.TypJWT})
-		k.plainHeader = base64.RawURLEncoding.EncodeToString(plain) + "."
 		keys = append(keys, k)
-		return err
+		return nil
 	}, `SELECT kid, alg, sealed, created_at, signs_from FROM signing_key ORDER BY signs_from, kid`)
 	if err != nil {
 		return nil, err
@@ -152,6 +147,35 @@ func (i *Issuer) readKeys(ctx context.Context, db store.Querier) (keys []*signin
 		}
 	}
 	return keys, nil
+}
+
+// parse sets what generate has made.
+func (k *signingKey) parse(text []byte) (err error) {
+	if k.alg == opaqueAlg {
+		k.aead, err = newOpaqueAEAD(text)
+		return err
+	}
+	private, err := x509.ParsePKCS8PrivateKey(text)
+	if err != nil {
+		return err
+	}
+	k.private = private.(crypto.Signer)
+	k.jwk = jose.JSONWebKey{Key: k.private.Public(), KeyID: k.kid, Algorithm: k.alg, Use: "sig"}
+	header := func(typ string) string {
+		text, _ := json.Marshal(map[string]string{"alg": k.alg, "kid": k.kid, "typ": typ}) // strings always can be
+		return base64.RawURLEncoding.EncodeToString(text) + "."
+	}
+	k.header, k.plainHeader = header(tokenType), header(grantway.TypJWT)
+	return nil
+}
+
+// keyNamed is the key of that name; nil when there is none.
+func (i *Issuer) keyNamed(ctx context.Context, kid string) *signingKey {
+	key := i.keys.named(kid)
+	if key == nil && len(kid) == kidLength && i.keysChanged(ctx, "") == nil { // made elsewhere just now
+		key = i.keys.named(kid)
+	}
+	return key
 }
 
 // ensureKey makes the first key of an algorithm. It signs at once: there were no tokens before
@@ -182,11 +206,7 @@ func (i *Issuer) haveKey(ctx context.Context, c *client) {
 
 // makeKey writes a new key that signs from then on.
 func (i *Issuer) makeKey(ctx context.Context, tx *store.Tx, alg string, now, from time.Time) (kid string, err error) {
-	private, err := generate(alg)
-	if err != nil {
-		return "", err
-	}
-	text, err := x509.MarshalPKCS8PrivateKey(private)
+	text, err := generate(alg)
 	if err != nil {
 		return "", err
 	}
@@ -201,17 +221,27 @@ func (i *Issuer) makeKey(ctx context.Context, tx *store.Tx, alg string, now, fro
 	return kid, err
 }
 
-func generate(alg string) (crypto.Signer, error) {
+// generate makes a key as it is stored: PKCS #8, or the bytes of newOpaqueAEAD.
+func generate(alg string) (text []byte, err error) {
+	var private any
 	switch alg {
+	case opaqueAlg:
+		text = make([]byte, 2*opaqueKeySize)
+		rand.Read(text)
+		return text, nil
 	case grantway.AlgES256:
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case grantway.AlgRS256:
-		return rsa.GenerateKey(rand.Reader, 2048)
+		private, err = rsa.GenerateKey(rand.Reader, 2048)
 	case grantway.AlgEdDSA:
-		_, private, err := ed25519.GenerateKey(rand.Reader)
-		return private, err
+		_, private, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		return nil, fmt.Errorf("no algorithm %s", alg)
 	}
-	return nil, fmt.Errorf("no signing algorithm %s", alg)
+	if err != nil {
+		return nil, err
+	}
+	return x509.MarshalPKCS8PrivateKey(private)
 }
 
 // sign signs text as a JWS does (RFC 7518 section 3).
@@ -253,7 +283,7 @@ func (i *Issuer) rotateKeys(ctx context.Context, now time.Time) error {
 	if next, over := due(i.keys.all()); len(next)+len(over) == 0 {
 		return nil
 	}
-	used := map[string]bool{}
+	used := map[string]bool{opaqueAlg: true}
 	i.clients.all(func(_ *entry, c *client) { used[c.TokenAlg] = true })
 	err := i.Store.Write(ctx, func(tx *store.Tx) error {
 		if err := tx.Lock(ctx, topicKey); err != nil {
@@ -397,7 +427,9 @@ func (i *Issuer) changeKeys(ctx context.Context, who access.Caller, event grantw
 func (i *Issuer) jwks() any {
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
 	for _, k := range i.keys.all() {
-		set.Keys = append(set.Keys, k.jwk)
+		if k.private != nil {
+			set.Keys = append(set.Keys, k.jwk)
+		}
 	}
 	return set
 }

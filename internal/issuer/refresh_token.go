@@ -100,7 +100,7 @@ func (i *Issuer) addRefresh(ctx context.Context, tx *store.Tx, row refreshRow) (
 func (i *Issuer) findRefresh(ctx context.Context, db interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }, token string) (row refreshRow, found bool, err error) {
-	if !wellFormed(refreshPrefix, 0, token) {
+	if !wellFormed(refreshPrefix, token) {
 		return row, false, nil
 	}
 	err = db.QueryRowContext(ctx, `

@@ -24,14 +24,14 @@ func (i *Issuer) revoke(ctx context.Context, r *http.Request, from netip.Addr, f
 	if strings.HasPrefix(token, refreshPrefix) {
 		return nil, i.revokeRefresh(ctx, got, token)
 	}
-	key, s, failure := i.sessionOf(r, token)
+	s, failure := i.sessionOf(r, token)
 	if failure != nil || s == nil {
 		return nil, failure
 	}
 	if s.entry.state.Load().ID != got.client.ID {
 		return nil, foreignToken()
 	}
-	if err := i.revokeSession(ctx, key, token, s); err != nil {
+	if err := i.revokeSession(ctx, s); err != nil {
 		return nil, unavailable(err)
 	}
 	return nil, nil

@@ -80,14 +80,12 @@ func (i *Issuer) RevokeTokens(ctx context.Context, who access.Caller, id string)
 	return err
 }
 
-// revokeTokens ends the tokens of a client by the time they were issued, which counts for JWTs and on
-// other replicas too. The rows of access tokens, which may be many, go when they expire.
+// revokeTokens ends the tokens of a client, by the time they were issued.
 func revokeTokens(ctx context.Context, tx *store.Tx, id string) error {
 	_, err := tx.ExecContext(ctx, `UPDATE client SET tokens_after = $1 WHERE id = $2`, time.Now().UnixMilli(), id)
 	if err != nil {
 		return err
 	}
-	tx.Changed(topicToken, "client "+id)
 	for _, table := range []string{"refresh_token", "authorization_code"} {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE client_id = $1`, id); err != nil {
 			return err

@@ -3,7 +3,6 @@ package issuer
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"math"
 	"mime"
@@ -168,9 +167,6 @@ func (i *Issuer) offers(g grantType) bool {
 // answer issues an access token, and makes the reply of it.
 func (i *Issuer) answer(ctx context.Context, n issuance) (*tokenResponse, *oauthError) {
 	token, lifetime, err := i.issue(ctx, n)
-	if errors.Is(err, errRefused) {
-		return nil, invalidClient(wrongClient)
-	}
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -54,7 +54,7 @@ var tokenExchange = grantType{
 
 // callerOf is whom an access token stands for that the client who sends it was given.
 func (i *Issuer) callerOf(ctx context.Context, r *http.Request, got proven, token string) (access.Caller, *oauthError) {
-	_, s, failure := i.sessionOf(r, token)
+	s, failure := i.sessionOf(r, token)
 	if failure != nil {
 		return access.Caller{}, failure
 	}

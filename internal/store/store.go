@@ -190,11 +190,5 @@ func Each(ctx context.Context, q Querier, row func(*sql.Rows) error, query strin
 	return rows.Err()
 }
 
-// Prepare parses SQL that a transaction will run often, with Tx.StmtContext; it lasts until the Store is closed. It
-// needs the tables to be there, and must not be called within Write.
-func (s *Store) Prepare(ctx context.Context, query string) (*sql.Stmt, error) {
-	return s.db.PrepareContext(ctx, query)
-}
-
 // Read is for queries outside a transaction. On SQLite it refuses to write.
 func (s *Store) Read() *sql.DB { return s.read }
