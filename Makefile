@@ -17,10 +17,11 @@ run: build ## build, then start the server with its demo provider; data in ./dat
 build: assets ## build bin/grantway
 	go build -o bin/grantway ./cmd/grantway
 
+# One package more at a time than there are processors: a third of the time tests wait for a browser or a database.
 test: cc assets lint peers .cache/chromium ## set up and run every test, on SQLite, PostgreSQL and real authorization servers
 	@$(with_postgres); \
 	echo "== go test -race"; \
-	$(race) go test -timeout 25m $$(go list ./... | grep -v /e2e$$); \
+	$(race) go test -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $$(go list ./... | grep -v /e2e$$); \
 	$(race) go test -timeout 25m ./e2e # by themselves: several hubs with thousands of callers
 	@echo "== all tests passed"
 

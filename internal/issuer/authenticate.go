@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"net/http"
 	"slices"
@@ -274,32 +273,43 @@ func inScheme(scheme string, err error) error {
 	return err
 }
 
-// loadSession finds out what a token that is not in memory stands for.
+// Why a token that is not in memory is refused.
+var (
+	errNoToken    = errors.New("the token is none of ours, or no longer good")
+	errUnknownKey = errors.New("the token names a key that is not known here")
+)
+
+// loadSession finds out what a token that is not in memory stands for. A good one passes however many were
+// made up at the same address.
 func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*session, error) {
 	ctx, now := r.Context(), time.Now()
 	from, _ := i.origin(r)
-	if wait := i.misses.full(from, now); wait > 0 {
-		return nil, &grantway.Error{Code: grantway.RateLimited, Message: "too many unknown access tokens from this address", RetryAt: now.Add(wait)}
-	}
+	wait := i.misses.full(from, now)
 	verify := i.verifyToken
-	if looksOpaque(token) {
+	if strings.HasPrefix(token, tokenPrefix) {
 		verify = i.openToken
 	}
 	drops := i.sessions.drops.Load()
-	s, client, ok := verify(ctx, token, now)
-	err := sql.ErrNoRows
-	if ok {
+	s, client, err := verify(token, now)
+	if errors.Is(err, errUnknownKey) && wait == 0 {
+		if err = i.keysChanged(ctx, ""); err == nil { // it may have been made elsewhere just now
+			s, client, err = verify(token, now)
+		}
+	}
+	if err == nil {
 		err = i.attach(ctx, s, client)
 	}
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		i.misses.missed(from, now)
-		return nil, errInvalidToken()
-	case err != nil:
+	case err == nil:
+		i.sessions.put(key, s, drops)
+		return s, nil
+	case !errors.Is(err, errNoToken) && !errors.Is(err, errUnknownKey):
 		return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the access token cannot be checked now", Err: err}
+	case wait > 0:
+		return nil, &grantway.Error{Code: grantway.RateLimited, Message: "too many unknown access tokens from this address", RetryAt: now.Add(wait)}
 	}
-	i.sessions.put(key, s, drops)
-	return s, nil
+	i.misses.missed(from, now)
+	return nil, errInvalidToken()
 }
 
 // attach gives a session its client.
@@ -310,7 +320,7 @@ func (i *Issuer) attach(ctx context.Context, s *session, client string) error {
 			return err
 		}
 		if e = i.clients.entry(client); e == nil {
-			return sql.ErrNoRows
+			return errNoToken
 		}
 	}
 	s.entry = e

@@ -135,32 +135,35 @@ func (i *Issuer) signToken(ctx context.Context, n issuance, now time.Time, lifet
 }
 
 // verifyToken checks a JWT as RFC 9068 section 4 says, but for the audience, which is for who
-// asks, and returns the session it stands for without its client. ok is false when it is not
-// a token of ours that is still good.
-func (i *Issuer) verifyToken(ctx context.Context, token string, now time.Time) (s *session, client string, ok bool) {
+// asks, and returns the session it stands for, without its client, and the id of that. Errors are errNoToken and
+// errUnknownKey.
+func (i *Issuer) verifyToken(token string, now time.Time) (s *session, client string, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
 	var header struct{ Alg, Kid, Typ string }
 	if decode(parts[0], &header) != nil {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
-	key := i.keyNamed(ctx, header.Kid)
+	key := i.keys.named(header.Kid)
+	if key == nil && len(header.Kid) == kidLength {
+		return nil, "", errUnknownKey
+	}
 	if key == nil || key.private == nil || header.Alg != key.alg {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
 	if err != nil || !key.verifies([]byte(token[:len(parts[0])+1+len(parts[1])]), signature) {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
 	var c tokenClaims
 	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || now.Unix() >= c.Expires || len(c.Audience) == 0 || c.Audience[0] == "" {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
 	typ := strings.TrimPrefix(strings.ToLower(header.Typ), "application/")
 	if typ != tokenType && (typ != "jwt" || slices.Contains(c.Audience, i.URL())) {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
 	s = &session{binding: c.Confirm.binding(), issuedAt: jtiTime(c.ID), expiresAt: c.Expires * 1000, kid: key.kid}
 	s.named(c.ID, c.Family)
@@ -171,11 +174,12 @@ func (i *Issuer) verifyToken(ctx context.Context, token string, now time.Time) (
 		s.person = c.Subject
 	}
 	if c.Scope != "" {
+		var ok bool
 		if s.only, ok = access.ParsePermissions(c.Scope); !ok {
-			return nil, "", false
+			return nil, "", errNoToken
 		}
 	}
-	return s, c.Client, true
+	return s, c.Client, nil
 }
 
 func decode(part string, v any) error {

@@ -169,15 +169,6 @@ func (k *signingKey) parse(text []byte) (err error) {
 	return nil
 }
 
-// keyNamed is the key of that name; nil when there is none.
-func (i *Issuer) keyNamed(ctx context.Context, kid string) *signingKey {
-	key := i.keys.named(kid)
-	if key == nil && len(kid) == kidLength && i.keysChanged(ctx, "") == nil { // made elsewhere just now
-		key = i.keys.named(kid)
-	}
-	return key
-}
-
 // ensureKey makes the first key of an algorithm. It signs at once: there were no tokens before
 // it that anybody could have fetched keys for.
 func (i *Issuer) ensureKey(ctx context.Context, tx *store.Tx, alg string) error {

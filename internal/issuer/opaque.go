@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	aead "github.com/tink-crypto/tink-go/v2/aead/subtle"
@@ -79,34 +78,34 @@ func (i *Issuer) sealToken(_ context.Context, n issuance, now time.Time, lifetim
 	return string(appendChecksum(text)), nil
 }
 
-// openToken returns the session that an opaque token stands for without its client. ok is false when
-// it is not a token of ours that is still good.
-func (i *Issuer) openToken(ctx context.Context, token string, now time.Time) (s *session, client string, ok bool) {
+// openToken returns the session that an opaque token stands for, without its client, and the id of that. Errors are errNoToken
+// and errUnknownKey.
+func (i *Issuer) openToken(token string, now time.Time) (s *session, client string, err error) {
 	const head = len(tokenPrefix) + kidLength
 	if len(token) <= head+checkChars || !wellFormed(tokenPrefix, token) {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
-	key := i.keyNamed(ctx, token[len(tokenPrefix):head])
-	if key == nil || key.aead == nil {
-		return nil, "", false
+	key := i.keys.named(token[len(tokenPrefix):head])
+	if key == nil {
+		return nil, "", errUnknownKey
+	}
+	if key.aead == nil {
+		return nil, "", errNoToken
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token[head : len(token)-checkChars])
 	if err != nil {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
 	text, err := key.aead.Decrypt(sealed, []byte(token[:head]))
 	var c opaqueClaims
 	if err != nil || json.Unmarshal(text, &c) != nil || now.UnixMilli() >= c.ExpiresAt {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
 	only, ok := access.ParsePermissions(c.Scope)
 	if c.Scope != "" && !ok {
-		return nil, "", false
+		return nil, "", errNoToken
 	}
 	s = &session{only: only, person: c.Person, binding: c.Binding, resource: c.Resource, issuedAt: c.IssuedAt, expiresAt: c.ExpiresAt, kid: key.kid}
 	s.named(base64.RawURLEncoding.EncodeToString(sealed[:opaqueIVSize]), c.Family)
-	return s, c.Client, true
+	return s, c.Client, nil
 }
-
-// looksOpaque tells the tokens that are opaque from those that are JWTs.
-func looksOpaque(token string) bool { return strings.HasPrefix(token, tokenPrefix) }

@@ -14,9 +14,7 @@ import (
 // nobody can lock out a client by failing in its name, not even from the client's own
 // address, as when both are behind one gateway. That gives nothing away, for secrets are 256
 // random bits that the hub has made: no rate of guessing finds one. What the throttle
-// saves is the work and the noise. Access tokens have one of their own: those that a replica
-// holds in memory always pass, others wait with those that were made up, for only a query
-// of the database tells them apart.
+// saves is the work and the noise. Access tokens have one of their own; good ones pass as well.
 type throttle struct {
 	mu      sync.Mutex
 	buckets map[bucket]time.Time // when each will be empty; guarded by mu
