@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ type session struct {
 	jti       string
 	names     []any  // strings, under which it may have been revoked; boxed, so that to look them up allocates nothing
 	kid       string // of its key
+	after     int64  // tokensAfter of the client when it was issued
 	issuedAt  int64  // Unix milliseconds
 	expiresAt int64  // Unix milliseconds
 
@@ -80,7 +82,7 @@ type sessionShard struct {
 	_  [32]byte // a cache line for each shard
 }
 
-const maxSessions = 1 << 17 // about 20 MiB
+const maxSessions = 1 << 17 // about 40 MiB
 
 func (s *sessions) init() {
 	for i := range s.shards {
@@ -229,7 +231,7 @@ func (i *Issuer) person(ctx context.Context, s *session, c *client) (access.Call
 
 // good says whether a token is good at now: not expired, its client active, not revoked.
 func (i *Issuer) good(s *session, c *client, now time.Time) bool {
-	return c.active && now.UnixMilli() < s.expiresAt && s.issuedAt > c.tokensAfter && !slices.ContainsFunc(s.names, i.revoked.has)
+	return c.active && now.UnixMilli() < s.expiresAt && s.after >= c.tokensAfter && !slices.ContainsFunc(s.names, i.revoked.has)
 }
 
 // readToken finds the one access token of r, and the scheme it comes with.
@@ -275,25 +277,25 @@ func inScheme(scheme string, err error) error {
 
 // Why a token that is not in memory is refused.
 var (
-	errNoToken    = errors.New("the token is none of ours, or no longer good")
+	errNoToken    = errors.New("the token is none of ours")
 	errUnknownKey = errors.New("the token names a key that is not known here")
+	errForged     = errors.New("the token names a key that has not made it")
 )
 
-// loadSession finds out what a token that is not in memory stands for. A good one passes however many were
-// made up at the same address.
+// loadSession finds out what a token that is not in memory stands for; whether it is still good is for
+// the caller to ask. A good one passes however many were made up at the same address.
 func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*session, error) {
-	ctx, now := r.Context(), time.Now()
-	from, _ := i.origin(r)
-	wait := i.misses.full(from, now)
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
 	verify := i.verifyToken
 	if strings.HasPrefix(token, tokenPrefix) {
 		verify = i.openToken
 	}
 	drops := i.sessions.drops.Load()
-	s, client, err := verify(token, now)
-	if errors.Is(err, errUnknownKey) && wait == 0 {
+	s, client, err := verify(token)
+	if errors.Is(err, errUnknownKey) && i.mayAskForKeys() {
 		if err = i.keysChanged(ctx, ""); err == nil { // it may have been made elsewhere just now
-			s, client, err = verify(token, now)
+			s, client, err = verify(token)
 		}
 	}
 	if err == nil {
@@ -303,13 +305,29 @@ func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*se
 	case err == nil:
 		i.sessions.put(key, s, drops)
 		return s, nil
-	case !errors.Is(err, errNoToken) && !errors.Is(err, errUnknownKey):
+	case errors.Is(err, errNoToken), errors.Is(err, errUnknownKey):
+		return nil, errInvalidToken()
+	case !errors.Is(err, errForged):
 		return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the access token cannot be checked now", Err: err}
-	case wait > 0:
-		return nil, &grantway.Error{Code: grantway.RateLimited, Message: "too many unknown access tokens from this address", RetryAt: now.Add(wait)}
 	}
-	i.misses.missed(from, now)
+	now := time.Now()
+	from, _ := i.origin(r)
+	if wait := i.forged.full(from, now); wait > 0 {
+		return nil, &grantway.Error{Code: grantway.RateLimited, Message: "too many access tokens from this address that are made up", RetryAt: now.Add(wait)}
+	}
+	i.forged.missed(from, now)
 	return nil, errInvalidToken()
+}
+
+// mayAskForKeys says whether the keys may be read again because of a token. Anybody can name a key that does not
+// exist, so it counts for all addresses together; without it the feed of changes brings new keys a moment later.
+func (i *Issuer) mayAskForKeys() bool {
+	everybody, now := netip.Addr{}, time.Now()
+	if i.strangeKeys.full(everybody, now) > 0 {
+		return false
+	}
+	i.strangeKeys.missed(everybody, now)
+	return true
 }
 
 // attach gives a session its client.

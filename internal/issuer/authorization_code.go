@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -44,18 +45,18 @@ var authorizationCode = grantType{
 			return nil, failure
 		}
 		var row codeRow
-		var refresh string
+		var refresh, revoked string
 		family := rand.Text()
 		err := i.Store.Write(ctx, func(tx *store.Tx) (err error) {
-			failure = nil
+			failure, revoked = nil, ""
 			if row, err = i.useCode(ctx, tx, code, family); err != nil {
 				return err
 			}
 			if failure = checkCode(row, got, f, bound); failure != nil {
 				if row.family != "" && row.client == got.client.ID { // twice: somebody has it who should not
-					return i.revokeFamily(ctx, tx, row.family)
+					revoked, err = i.revokeFamily(ctx, tx, row.family)
 				}
-				return nil
+				return err
 			}
 			refresh, err = i.addRefresh(ctx, tx, refreshRow{family: family, client: row.client, person: row.person, scope: row.scope, resource: row.resource, binding: refreshBinding(got, bound)})
 			return err
@@ -66,9 +67,9 @@ var authorizationCode = grantType{
 		case err != nil:
 			return nil, unavailable(err)
 		case failure != nil:
-			if row.family != "" {
+			if revoked != "" {
 				i.Log.Warn("authorization code came twice; what it gave is revoked", "client", got.client.ID)
-				i.tokenRevoked(ctx, "family "+row.family)
+				i.tokenRevoked(ctx, revoked)
 			}
 			return nil, failure
 		}
@@ -98,8 +99,14 @@ func (i *Issuer) useCode(ctx context.Context, tx *store.Tx, code, family string)
 	if err != nil || row.family != "" {
 		return row, err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE authorization_code SET family = $1 WHERE hash = $2`, family, hash)
-	return row, err
+	used, err := tx.ExecContext(ctx, `UPDATE authorization_code SET family = $1 WHERE hash = $2`, family, hash)
+	if err != nil {
+		return row, err
+	}
+	if n, err := used.RowsAffected(); err != nil || n == 0 { // it was taken back since it was found
+		return row, cmp.Or(err, sql.ErrNoRows)
+	}
+	return row, nil
 }
 
 func checkCode(row codeRow, got proven, f form, bound binding) *oauthError {

@@ -100,7 +100,7 @@ func TestR03Codes(t *testing.T) {
 	}
 }
 
-// A token ends on time, in memory and from the database.
+// A token ends on time, in memory or not.
 func TestTokenExpires(t *testing.T) {
 	each(t, func(t *testing.T, h *hub) {
 		c := h.client("app", "application home")

@@ -43,9 +43,10 @@ func (i *Issuer) Consents(ctx context.Context, who access.Caller) (all []Consent
 // TakeBack ends what a person has allowed a client: all tokens that act for the person, on all
 // replicas; the next time the person is asked again. Errors are of code NotFound.
 func (i *Issuer) TakeBack(ctx context.Context, who access.Caller, client string) error {
-	var families []string
+	var revoked []string
 	err := i.Store.Write(ctx, func(tx *store.Tx) error {
-		families = nil
+		revoked = nil
+		var families []string
 		var name, scope string
 		err := tx.QueryRowContext(ctx, `SELECT c.name, s.scope FROM consent s JOIN client c ON c.id = s.client_id WHERE s.person_id = $1 AND s.client_id = $2`, who.ID, client).Scan(&name, &scope)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -53,6 +54,11 @@ func (i *Issuer) TakeBack(ctx context.Context, who access.Caller, client string)
 		}
 		if err != nil {
 			return err
+		}
+		for _, table := range []string{"authorization_code", "consent"} {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE person_id = $1 AND client_id = $2`, who.ID, client); err != nil {
+				return err
+			}
 		}
 		err = store.Each(ctx, tx, func(rows *sql.Rows) error { // each code began one, and its refresh tokens outlive all that came of it
 			var family string
@@ -64,23 +70,20 @@ func (i *Issuer) TakeBack(ctx context.Context, who access.Caller, client string)
 			return err
 		}
 		for _, family := range families {
-			if err := i.revokeFamily(ctx, tx, family); err != nil {
+			key, err := i.revokeFamily(ctx, tx, family)
+			if err != nil {
 				return err
 			}
-		}
-		for _, table := range []string{"authorization_code", "consent"} {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE person_id = $1 AND client_id = $2`, who.ID, client); err != nil {
-				return err
-			}
+			revoked = append(revoked, key)
 		}
 		return i.Audit.Record(ctx, tx, who, grantway.Event{Action: "client.take_back", Object: "client/" + name, Detail: scope})
 	})
 	if _, ours := errors.AsType[*grantway.Error](err); ours {
 		return err
 	}
-	for _, family := range families {
+	for _, key := range revoked {
 		if err == nil {
-			err = i.tokenRevoked(ctx, familyPrefix+family)
+			err = i.tokenRevoked(ctx, key)
 		}
 	}
 	if err != nil {

@@ -22,7 +22,7 @@ func (i *Issuer) Purge(ctx context.Context, now time.Time) error { return i.purg
 // Rotate does what is due for the signing keys at now.
 func (i *Issuer) Rotate(ctx context.Context, now time.Time) error { return i.rotateKeys(ctx, now) }
 
-// ForgetSessions makes the next use of each token read the database.
+// ForgetSessions makes the next use of each token verify it.
 func (i *Issuer) ForgetSessions() { i.sessions.init() }
 
 // Throttle counts n failures, each from another address, and returns how many buckets there are.
@@ -35,8 +35,17 @@ func Throttle(n int) int {
 	return len(t.buckets)
 }
 
-// Forge makes up a well-formed token.
+// Forge makes up a token, of a key that does not exist.
 func Forge() string { return newSecret(tokenPrefix) }
+
+// ForgeLike makes up a token of the same key as token, and of the same length.
+func ForgeLike(token string) string {
+	head, random := token[:len(tokenPrefix)+kidLength], ""
+	for len(random) < len(token) {
+		random += newSecret("")
+	}
+	return Checked(head + random[:len(token)-len(head)-checkChars])
+}
 
 // Checked adds the checksum of a secret or token.
 func Checked(text string) string { return string(appendChecksum([]byte(text))) }

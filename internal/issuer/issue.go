@@ -44,8 +44,9 @@ const (
 func (e *entry) lifetime(c *client, now time.Time) time.Duration {
 	for {
 		old := e.crowd.Load()
-		next := max(old, now.UnixNano()) + int64(c.lifetime/crowd)
-		if next > now.Add(c.lifetime).UnixNano() {
+		full := now.Add(c.lifetime).UnixNano()
+		next := min(max(old, now.UnixNano()), full) + int64(c.lifetime/crowd) // it was longer before, or the clock was set back
+		if next > full {
 			return min(c.lifetime, crowdLifetime)
 		}
 		if e.crowd.CompareAndSwap(old, next) {
@@ -57,9 +58,6 @@ func (e *entry) lifetime(c *client, now time.Time) time.Duration {
 // issue makes an access token.
 func (i *Issuer) issue(ctx context.Context, n issuance) (grant.Secret, time.Duration, error) {
 	now := time.Now()
-	if !now.After(time.UnixMilli(n.client.tokensAfter)) { // the clock of the replica that revoked them is ahead, or it was just now
-		now = time.UnixMilli(n.client.tokensAfter + 1)
-	}
 	lifetime, text := i.clients.entry(n.client.ID).lifetime(n.client, now), i.sealToken
 	if n.client.TokenFormat == grantway.FormatJWT {
 		text = i.signToken

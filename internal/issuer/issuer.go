@@ -109,14 +109,16 @@ type Issuer struct {
 	sessions sessions
 	failures throttle // of clients that authenticate
 	passes   throttle // of clients that have proved who they are
-	misses   throttle // of access tokens that are none of ours
-	once     once
-	keys     keyring
-	revoked  revoked
-	remote   remote
-	usage    usage
-	requests *prometheus.CounterVec // at the endpoints
-	warned   time.Time              // when expiring secrets were last warned of; tidy's alone
+	forged   throttle // access tokens that are made up
+
+	strangeKeys throttle // keys that access tokens name, and nobody knows
+	once        once
+	keys        keyring
+	revoked     revoked
+	remote      remote
+	usage       usage
+	requests    *prometheus.CounterVec // at the endpoints
+	warned      time.Time              // when expiring secrets were last warned of; tidy's alone
 
 	stop        context.CancelFunc // nil before Start
 	unsubscribe []func()

@@ -73,19 +73,18 @@ func (a audience) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(a))
 }
 
-// newJTI is an id of 130 random bits. It begins with the time, to the millisecond, which iat
-// has only to the second; see revokeTokens.
-func newJTI(now time.Time) string {
-	return strconv.FormatInt(now.UnixMilli(), 36) + "." + rand.Text()
+// newJTI is an id of 130 random bits, that begins with tokens_after of the client; see revokeTokens.
+func newJTI(after int64) string {
+	return strconv.FormatInt(after, 36) + "." + rand.Text()
 }
 
-func jtiTime(jti string) int64 {
+func jtiAfter(jti string) int64 {
 	text, _, _ := strings.Cut(jti, ".")
-	ms, err := strconv.ParseInt(text, 36, 64)
+	after, err := strconv.ParseInt(text, 36, 64)
 	if err != nil {
 		return 0
 	}
-	return ms
+	return after
 }
 
 // subject is who a token is for: the person who allowed it, else the client. Their ids are in
@@ -118,7 +117,7 @@ func (i *Issuer) signToken(ctx context.Context, n issuance, now time.Time, lifet
 	}
 	claims, err := json.Marshal(tokenClaims{
 		Issuer: i.URL(), Subject: n.subject(), Audience: audience{aud}, Client: n.client.ID,
-		Expires: now.Add(lifetime).Unix(), IssuedAt: now.Unix(), ID: newJTI(now), Scope: n.scope, Confirm: n.binding.confirm(), Family: n.family,
+		Expires: now.Add(lifetime).Unix(), IssuedAt: now.Unix(), ID: newJTI(n.client.tokensAfter), Scope: n.scope, Confirm: n.binding.confirm(), Family: n.family,
 	})
 	if err != nil {
 		return "", err
@@ -135,9 +134,9 @@ func (i *Issuer) signToken(ctx context.Context, n issuance, now time.Time, lifet
 }
 
 // verifyToken checks a JWT as RFC 9068 section 4 says, but for the audience, which is for who
-// asks, and returns the session it stands for, without its client, and the id of that. Errors are errNoToken and
-// errUnknownKey.
-func (i *Issuer) verifyToken(token string, now time.Time) (s *session, client string, err error) {
+// asks, and returns the session it stands for, without its client, and the id of that. Errors are errNoToken,
+// errUnknownKey and errForged. Whether it has expired is not looked at.
+func (i *Issuer) verifyToken(token string) (s *session, client string, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return nil, "", errNoToken
@@ -155,17 +154,17 @@ func (i *Issuer) verifyToken(token string, now time.Time) (s *session, client st
 	}
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
 	if err != nil || !key.verifies([]byte(token[:len(parts[0])+1+len(parts[1])]), signature) {
-		return nil, "", errNoToken
+		return nil, "", errForged
 	}
 	var c tokenClaims
-	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || now.Unix() >= c.Expires || len(c.Audience) == 0 || c.Audience[0] == "" {
+	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || len(c.Audience) == 0 || c.Audience[0] == "" {
 		return nil, "", errNoToken
 	}
 	typ := strings.TrimPrefix(strings.ToLower(header.Typ), "application/")
 	if typ != tokenType && (typ != "jwt" || slices.Contains(c.Audience, i.URL())) {
 		return nil, "", errNoToken
 	}
-	s = &session{binding: c.Confirm.binding(), issuedAt: jtiTime(c.ID), expiresAt: c.Expires * 1000, kid: key.kid}
+	s = &session{binding: c.Confirm.binding(), after: jtiAfter(c.ID), issuedAt: c.IssuedAt * 1000, expiresAt: c.Expires * 1000, kid: key.kid}
 	s.named(c.ID, c.Family)
 	if !slices.Contains(c.Audience, i.URL()) {
 		s.resource = c.Audience[0]

@@ -35,8 +35,8 @@ import (
 //	created_at ── published, signs nothing ──> signs_from ── signs ──> signs_from of the next
 //	    ── published, so that its last tokens can be checked ──> removed
 //
-// Those of opaque tokens are published to the replicas alone. So nobody who fetches /oauth/jwks once in keyAhead ever meets a key he has not seen, and the
-// only exception is the first key of an algorithm.
+// So nobody who fetches /oauth/jwks once in keyAhead ever meets a key he has not seen, and the
+// only exception is the first key of an algorithm. Keys of opaque tokens are not at /oauth/jwks.
 const (
 	topicKey = "signing_key"
 
@@ -75,10 +75,10 @@ func (k *keyring) all() []*signingKey {
 	return nil
 }
 
-// signer is the key that signs with alg now; nil when there is none.
+// signer is the key that signs with alg now; nil when there is none. The first one signs even if the clock here is behind.
 func (k *keyring) signer(alg string, now time.Time) (found *signingKey) {
 	for _, key := range k.all() {
-		if key.alg == alg && !key.signsFrom.After(now) {
+		if key.alg == alg && (found == nil || !key.signsFrom.After(now)) {
 			found = key
 		}
 	}

@@ -21,6 +21,7 @@ import (
 //	gwt_ | name of the key | base64url of: random IV, encrypted opaqueClaims, HMAC | checksum
 type opaqueClaims struct {
 	Client    string  `json:"c"`
+	After     int64   `json:"a,omitempty"` // tokens_after of the client
 	IssuedAt  int64   `json:"i"`           // Unix milliseconds
 	ExpiresAt int64   `json:"e"`           // Unix milliseconds
 	Scope     string  `json:"s,omitempty"` // narrows what the holder may do; "": does not
@@ -38,6 +39,7 @@ const opaqueAlg = "AES256_CTR_HMAC_SHA256"
 const (
 	opaqueKeySize = 32
 	opaqueIVSize  = 16
+	opaqueTagSize = 32
 )
 
 func newOpaqueAEAD(key []byte) (tink.AEAD, error) {
@@ -48,11 +50,11 @@ func newOpaqueAEAD(key []byte) (tink.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	tag, err := mac.NewHMAC("SHA256", key[opaqueKeySize:], opaqueKeySize)
+	tag, err := mac.NewHMAC("SHA256", key[opaqueKeySize:], opaqueTagSize)
 	if err != nil {
 		return nil, err
 	}
-	return aead.NewEncryptThenAuthenticate(cipher, tag, opaqueKeySize)
+	return aead.NewEncryptThenAuthenticate(cipher, tag, opaqueTagSize)
 }
 
 // sealToken makes an access token that is opaque.
@@ -62,7 +64,7 @@ func (i *Issuer) sealToken(_ context.Context, n issuance, now time.Time, lifetim
 		return "", errors.New("there is no key for opaque tokens")
 	}
 	claims, err := json.Marshal(opaqueClaims{
-		Client: n.client.ID, IssuedAt: now.UnixMilli(), ExpiresAt: now.Add(lifetime).UnixMilli(), Scope: n.only.String(),
+		Client: n.client.ID, After: n.client.tokensAfter, IssuedAt: now.UnixMilli(), ExpiresAt: now.Add(lifetime).UnixMilli(), Scope: n.only.String(),
 		Person: n.person, Binding: n.binding, Resource: n.resource, Family: n.family,
 	})
 	if err != nil {
@@ -78,9 +80,9 @@ func (i *Issuer) sealToken(_ context.Context, n issuance, now time.Time, lifetim
 	return string(appendChecksum(text)), nil
 }
 
-// openToken returns the session that an opaque token stands for, without its client, and the id of that. Errors are errNoToken
-// and errUnknownKey.
-func (i *Issuer) openToken(token string, now time.Time) (s *session, client string, err error) {
+// openToken returns the session that an opaque token stands for, without its client, and the id of that. Errors are errNoToken,
+// errUnknownKey and errForged. Whether it has expired is not looked at.
+func (i *Issuer) openToken(token string) (s *session, client string, err error) {
 	const head = len(tokenPrefix) + kidLength
 	if len(token) <= head+checkChars || !wellFormed(tokenPrefix, token) {
 		return nil, "", errNoToken
@@ -94,18 +96,21 @@ func (i *Issuer) openToken(token string, now time.Time) (s *session, client stri
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token[head : len(token)-checkChars])
 	if err != nil {
-		return nil, "", errNoToken
+		return nil, "", errForged
 	}
 	text, err := key.aead.Decrypt(sealed, []byte(token[:head]))
+	if err != nil {
+		return nil, "", errForged
+	}
 	var c opaqueClaims
-	if err != nil || json.Unmarshal(text, &c) != nil || now.UnixMilli() >= c.ExpiresAt {
+	if json.Unmarshal(text, &c) != nil {
 		return nil, "", errNoToken
 	}
 	only, ok := access.ParsePermissions(c.Scope)
 	if c.Scope != "" && !ok {
 		return nil, "", errNoToken
 	}
-	s = &session{only: only, person: c.Person, binding: c.Binding, resource: c.Resource, issuedAt: c.IssuedAt, expiresAt: c.ExpiresAt, kid: key.kid}
+	s = &session{only: only, person: c.Person, binding: c.Binding, resource: c.Resource, after: c.After, issuedAt: c.IssuedAt, expiresAt: c.ExpiresAt, kid: key.kid}
 	s.named(base64.RawURLEncoding.EncodeToString(sealed[:opaqueIVSize]), c.Family)
 	return s, c.Client, nil
 }

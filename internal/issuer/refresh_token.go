@@ -27,10 +27,9 @@ var refreshToken = grantType{
 			return nil, failure
 		}
 		var row refreshRow
-		var next, scope string
-		reused := false
+		var next, scope, revoked string
 		err := i.Store.Write(ctx, func(tx *store.Tx) (err error) {
-			failure, reused = nil, false
+			failure, revoked = nil, ""
 			if err := tx.Lock(ctx, "refresh "+i.hash(token)); err != nil {
 				return err
 			}
@@ -47,8 +46,9 @@ var refreshToken = grantType{
 				failure = invalidGrant("the refresh token is bound to another key")
 				return nil
 			case row.usedAt != 0:
-				failure, reused = invalidGrant(wrongRefresh), true
-				return i.revokeFamily(ctx, tx, row.family)
+				failure = invalidGrant(wrongRefresh)
+				revoked, err = i.revokeFamily(ctx, tx, row.family)
+				return err
 			}
 			if scope = f.get("scope"); scope == "" {
 				scope = row.scope
@@ -58,15 +58,20 @@ var refreshToken = grantType{
 				failure = invalidScope("the scope is wider than what the person has allowed")
 				return nil
 			}
-			if _, err := tx.ExecContext(ctx, `UPDATE refresh_token SET used_at = $1 WHERE hash = $2`, now, i.hash(token)); err != nil {
+			used, err := tx.ExecContext(ctx, `UPDATE refresh_token SET used_at = $1 WHERE hash = $2`, now, i.hash(token))
+			if err != nil {
+				return err
+			}
+			if n, err := used.RowsAffected(); err != nil || n == 0 { // its family has ended since it was found
+				failure = invalidGrant(wrongRefresh)
 				return err
 			}
 			next, err = i.addRefresh(ctx, tx, row)
 			return err
 		})
-		if err == nil && reused {
+		if err == nil && revoked != "" {
 			i.Log.Warn("refresh token came twice; all that comes from the same consent is revoked", "client", got.client.ID, "person", row.person)
-			err = i.tokenRevoked(ctx, "family "+row.family)
+			err = i.tokenRevoked(ctx, revoked)
 		}
 		if err != nil {
 			return nil, unavailable(err)
@@ -110,6 +115,17 @@ func (i *Issuer) findRefresh(ctx context.Context, db interface {
 		return row, false, nil
 	}
 	return row, err == nil, err
+}
+
+// deleteRefresh deletes refresh tokens, twice: on PostgreSQL the first time may wait for somebody who just uses one of them, and
+// does not see the one that comes of that.
+func deleteRefresh(ctx context.Context, tx *store.Tx, where string, args ...any) error {
+	for range 2 {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM refresh_token WHERE `+where, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // refreshBinding is what a refresh token is bound to: that of a public client to the key of the

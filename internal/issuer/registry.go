@@ -24,7 +24,7 @@ type client struct {
 	grantway.OAuthClient // without Secret
 	active               bool
 	lifetime             time.Duration // of its tokens
-	tokensAfter          int64         // Unix milliseconds; tokens issued before are revoked
+	tokensAfter          int64         // goes up when all tokens are revoked; a token says what it was
 	networks             []netip.Prefix
 	scopes               access.Permissions // that people may let it use
 	secrets              []clientSecret
@@ -51,7 +51,7 @@ var gone = &client{OAuthClient: grantway.OAuthClient{Version: math.MaxInt64}}
 // entry is the place of one client in memory; sessions point to it.
 type entry struct {
 	state atomic.Pointer[client]
-	crowd atomic.Int64 // until when tokens that live their whole time are used up; see lifetime
+	crowd atomic.Int64 // Unix nanoseconds until which tokens that live their whole time are used up; see lifetime
 	calls atomic.Int64 // of the API since they were written down
 }
 

@@ -52,9 +52,13 @@ func (i *Issuer) revokeRefresh(ctx context.Context, got proven, token string) *o
 	case row.client != got.client.ID:
 		return foreignToken()
 	}
-	err = i.Store.Write(ctx, func(tx *store.Tx) error { return i.revokeFamily(ctx, tx, row.family) })
+	var key string
+	err = i.Store.Write(ctx, func(tx *store.Tx) error {
+		key, err = i.revokeFamily(ctx, tx, row.family)
+		return err
+	})
 	if err == nil {
-		err = i.tokenRevoked(ctx, "family "+row.family)
+		err = i.tokenRevoked(ctx, key)
 	}
 	if err != nil {
 		return unavailable(err)

@@ -4,14 +4,17 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/grantway/grantway/internal/store"
 )
 
-// topicToken is the topic of what is revoked before it expires. Its keys are the ids of tokens, or familyPrefix
-// and what all tokens have in common that come from one consent.
+// topicToken is the topic of what is revoked before it expires. Its keys are until when that is kept, in Unix
+// milliseconds, a space, and the id of a token, or familyPrefix and what all tokens have in common
+// that come from one consent.
 const topicToken = "token"
 
 const familyPrefix = "family "
@@ -35,16 +38,18 @@ func (r *revoked) expire(now time.Time) {
 }
 
 // tokenRevoked hears of what was revoked, or, with "", reads all again.
-func (i *Issuer) tokenRevoked(ctx context.Context, name string) error {
-	if name != "" {
-		i.revoked.m.Store(name, time.Now().UnixMilli()+maxTokenSeconds*1000)
-		return nil
+func (i *Issuer) tokenRevoked(ctx context.Context, key string) error {
+	if key != "" {
+		until, name, _ := strings.Cut(key, " ")
+		kept, err := strconv.ParseInt(until, 10, 64)
+		i.revoked.m.Store(name, kept)
+		return err
 	}
 	err := store.Each(ctx, i.Store.Read(), func(rows *sql.Rows) error {
 		var name string
-		var expires int64
-		err := rows.Scan(&name, &expires)
-		i.revoked.m.Store(name, expires)
+		var kept int64
+		err := rows.Scan(&name, &kept)
+		i.revoked.m.Store(name, kept)
 		return err
 	}, `SELECT jti, expires_at FROM revoked_token`)
 	if err != nil {
@@ -55,23 +60,31 @@ func (i *Issuer) tokenRevoked(ctx context.Context, name string) error {
 
 // revokeSession ends one token, on all replicas.
 func (i *Issuer) revokeSession(ctx context.Context, s *session) error {
-	err := i.Store.Write(ctx, func(tx *store.Tx) error { return revokeNamed(ctx, tx, s.jti, s.expiresAt) })
+	var key string
+	err := i.Store.Write(ctx, func(tx *store.Tx) (err error) {
+		key, err = revokeName(ctx, tx, s.jti, s.expiresAt)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	return i.tokenRevoked(ctx, s.jti)
+	return i.tokenRevoked(ctx, key)
 }
 
-func revokeNamed(ctx context.Context, tx *store.Tx, name string, expires int64) error {
-	tx.Changed(topicToken, name)
-	_, err := tx.ExecContext(ctx, `INSERT INTO revoked_token (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, expires)
-	return err
+// revokeName ends what has a name and expires then, in Unix milliseconds. It returns the key for tokenRevoked.
+func revokeName(ctx context.Context, tx *store.Tx, name string, expires int64) (key string, err error) {
+	kept := expires + time.Hour.Milliseconds() // clocks differ, and a token of a family may be issued at this moment
+	_, err = tx.ExecContext(ctx, `INSERT INTO revoked_token (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, kept)
+	key = strconv.FormatInt(kept, 10) + " " + name
+	tx.Changed(topicToken, key)
+	return key, err
 }
 
-// revokeFamily ends the refresh tokens that come from one consent, and the access tokens they gave.
-func (i *Issuer) revokeFamily(ctx context.Context, tx *store.Tx, family string) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM refresh_token WHERE family = $1`, family); err != nil {
-		return err
+// revokeFamily ends the refresh tokens that come from one consent, and the access tokens they gave. It returns
+// the key for tokenRevoked.
+func (i *Issuer) revokeFamily(ctx context.Context, tx *store.Tx, family string) (key string, err error) {
+	if err := deleteRefresh(ctx, tx, `family = $1`, family); err != nil {
+		return "", err
 	}
-	return revokeNamed(ctx, tx, familyPrefix+family, time.Now().UnixMilli()+maxTokenSeconds*1000)
+	return revokeName(ctx, tx, familyPrefix+family, time.Now().UnixMilli()+maxTokenSeconds*1000)
 }

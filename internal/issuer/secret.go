@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A secret or token is a prefix, 43 random characters (256 bits), and 6 characters of
+// A secret is a prefix, 43 random characters (256 bits), and 6 characters of
 // checksum over both, by which scanners of source code tell it from a random string, and we tell a
 // mistyped one without asking the database. All of it is letters, digits and "_", so it
 // reads the same with and without the encoding of RFC 6749 Appendix B. Opaque access tokens have the

@@ -80,18 +80,17 @@ func (i *Issuer) RevokeTokens(ctx context.Context, who access.Caller, id string)
 	return err
 }
 
-// revokeTokens ends the tokens of a client, by the time they were issued.
+// revokeTokens ends the tokens of a client: those that say a smaller tokens_after, and so those too that
+// a replica issues which has not heard of it yet. No clocks are compared.
 func revokeTokens(ctx context.Context, tx *store.Tx, id string) error {
-	_, err := tx.ExecContext(ctx, `UPDATE client SET tokens_after = $1 WHERE id = $2`, time.Now().UnixMilli(), id)
+	_, err := tx.ExecContext(ctx, `UPDATE client SET tokens_after = CASE WHEN tokens_after >= $1 THEN tokens_after + 1 ELSE $1 END WHERE id = $2`, time.Now().UnixMilli(), id)
 	if err != nil {
 		return err
 	}
-	for _, table := range []string{"refresh_token", "authorization_code"} {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE client_id = $1`, id); err != nil {
-			return err
-		}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM authorization_code WHERE client_id = $1`, id); err != nil {
+		return err
 	}
-	return nil
+	return deleteRefresh(ctx, tx, `client_id = $1`, id)
 }
 
 // Secrets lists the secrets of a client, without their text, the oldest first. Errors are of

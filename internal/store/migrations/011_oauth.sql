@@ -1,7 +1,7 @@
 -- +goose Up
 
 ALTER TABLE client ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';     -- JSON of grantway.ClientSettings, without what has a column
-ALTER TABLE client ADD COLUMN tokens_after BIGINT NOT NULL DEFAULT 0; -- tokens issued before are revoked
+ALTER TABLE client ADD COLUMN tokens_after BIGINT NOT NULL DEFAULT 0; -- goes up when all tokens are revoked; each says what it was
 ALTER TABLE client ADD COLUMN deleted_at BIGINT NOT NULL DEFAULT 0;   -- 0: not; else name_key is the id, and the row goes some days later
 ALTER TABLE client ADD COLUMN deleted_roles TEXT NOT NULL DEFAULT '';  -- JSON; its roles while it is deleted, which hold no division
 ALTER TABLE client_secret ADD COLUMN sealed BYTEA;                     -- the secret itself, for client_secret_jwt only
@@ -16,16 +16,16 @@ ALTER TABLE access_token ADD COLUMN family TEXT NOT NULL DEFAULT '';    -- of re
 
 CREATE INDEX access_token_family ON access_token (family) WHERE family <> '';
 
--- The keys that JWTs are signed with.
+-- The keys that JWTs are signed with, and that opaque tokens are sealed with.
 CREATE TABLE signing_key (
     kid        TEXT   NOT NULL PRIMARY KEY,
     alg        TEXT   NOT NULL,
-    sealed     BYTEA  NOT NULL, -- PKCS #8
+    sealed     BYTEA  NOT NULL, -- PKCS #8, or the bytes of a key of opaque tokens
     created_at BIGINT NOT NULL, -- published since
     signs_from BIGINT NOT NULL
 );
 
--- JWTs that were revoked before they expire.
+-- Tokens that were revoked before they expire, and families of them.
 CREATE TABLE revoked_token (
     jti        TEXT   NOT NULL PRIMARY KEY,
     expires_at BIGINT NOT NULL

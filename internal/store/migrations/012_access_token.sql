@@ -5,6 +5,7 @@
 DROP TABLE access_token;
 
 -- +goose Down
+DELETE FROM signing_key WHERE alg = 'AES256_CTR_HMAC_SHA256';
 CREATE TABLE access_token (
     hash       TEXT   NOT NULL PRIMARY KEY,
     client_id  TEXT   NOT NULL REFERENCES client (id) ON DELETE CASCADE,
