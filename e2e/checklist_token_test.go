@@ -2,12 +2,17 @@ package e2e_test
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +21,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/grantway/grantway"
+	"github.com/grantway/grantway/internal/store/storetest"
 )
 
 // tokenLines are the lines about requests and replies of the token endpoint, about what becomes of tokens, and about Bearer at
@@ -110,8 +116,7 @@ var tokenLines = []line{
 			p.post(t, grant, here, basic(c.ID, "")).want(t, 401, "invalid_client")
 			p.post(t, grant, here, basic("", c.Secret)).want(t, 401, "invalid_client")
 		}
-		public := p.client(t, grantway.OAuthClient{ClientSettings: grantway.ClientSettings{GrantType: grantway.GrantAuthorizationCode,
-			AuthMethod: grantway.AuthNone, RedirectURIs: []string{"http://127.0.0.1/"}, Scopes: []string{"credential.use"}}})
+		public := p.client(t, forPeople(grantway.AuthNone))
 		p.post(t, grantBody+"&client_id="+public.ID, here).want(t, 400, "unauthorized_client")
 		// Nor can one be registered for it.
 		body := grantway.OAuthClient{Name: c.Name, Roles: c.Roles, ClientSettings: grantway.ClientSettings{AuthMethod: grantway.AuthNone}}
@@ -270,8 +275,7 @@ var tokenLines = []line{
 		}
 	}},
 	{"S15 unauthorized client", func(t *testing.T, p *party) {
-		people := p.client(t, grantway.OAuthClient{ClientSettings: grantway.ClientSettings{GrantType: grantway.GrantAuthorizationCode,
-			RedirectURIs: []string{"https://app.example/cb"}, Scopes: []string{"credential.use"}}})
+		people := p.client(t, forPeople(grantway.AuthBasic))
 		machine := p.client(t, grantway.OAuthClient{})
 		p.post(t, grantBody, basic(people.ID, people.Secret)).want(t, 400, "unauthorized_client")
 		p.post(t, grantBody, basic(people.ID, "x"), from("192.0.2.15")).want(t, 401, "invalid_client") // only the client is told
@@ -341,6 +345,525 @@ var tokenLines = []line{
 			}
 		}
 	}},
+	{"S20 no-store", func(t *testing.T, p *party) {
+		c := p.client(t, grantway.OAuthClient{})
+		auth, here := basic(c.ID, c.Secret), from("192.0.2.20")
+		person := p.owner.must(p.hub, http.MethodPost, "/v1/people", grantway.Person{Email: "s20@example.com", Name: "s20", Roles: c.Roles})
+		for name, a := range map[string]answer{
+			"token":         p.post(t, grantBody, auth),
+			"refused":       p.post(t, grantBody, basic(c.ID, "x"), here),
+			"malformed":     p.post(t, "scope=x", auth),
+			"method":        p.send(t, http.MethodGet, "/oauth/token", ""),
+			"introspection": p.introspect(t, c, p.token(t, c)),
+			"inactive":      p.introspect(t, c, "x"),
+			"not asked":     p.send(t, http.MethodPost, "/oauth/introspect", "token=x", here),
+			"revocation":    p.revoke(t, c, "token=x"),
+			"new client":    p.owner.must(p.hub, http.MethodPost, "/v1/clients", grantway.OAuthClient{Name: "s20", Roles: c.Roles}),
+			"one more":      p.manage(http.MethodPost, c, "/secrets", nil),
+			"reset":         p.manage(http.MethodPost, c, "/secret", nil),
+			"person":        person,
+			"no token":      p.call(t, ""),
+		} {
+			if a.header.Get("Cache-Control") != "no-store" || a.header.Get("Pragma") != "no-cache" {
+				t.Errorf("%s: %v %v", name, a, a.header)
+			}
+		}
+	}},
+	{"S21 no other tokens", func(t *testing.T, p *party) {
+		for _, format := range formats {
+			c := p.client(t, ofFormat(format))
+			for _, more := range []string{"", "&scope=credential.use", "&response_type=id_token&access_type=offline"} {
+				members := slices.Sorted(maps.Keys(p.post(t, grantBody+more, basic(c.ID, c.Secret)).object()))
+				if got := strings.Join(members, " "); got != "access_token expires_in scope token_type" {
+					t.Errorf("%s %s: the reply has %s", format, more, got)
+				}
+			}
+			p.post(t, grantBody+"&scope=openid+offline_access", basic(c.ID, c.Secret)).want(t, 400, "invalid_scope")
+		}
+	}},
+	{"S22 description", func(t *testing.T, p *party) {
+		const canary = "c4n4ry"
+		c, here := p.client(t, grantway.OAuthClient{}), from("192.0.2.22")
+		auth := basic(c.ID, c.Secret)
+		for name, a := range map[string]answer{
+			"grant":     p.post(t, "grant_type="+canary, auth),
+			"scope":     p.post(t, grantBody+"&scope="+canary+"%22%5C%0A", auth),
+			"resource":  p.post(t, grantBody+"&resource="+canary, auth),
+			"client":    p.post(t, grantBody, basic(canary, canary), here),
+			"secret":    p.post(t, grantBody+"&client_id="+c.ID+"&client_secret="+canary, here),
+			"assertion": p.post(t, grantBody+"&client_id="+c.ID+asserting(canary), here),
+			"kind":      p.post(t, grantBody+"&client_assertion="+canary+"&client_assertion_type="+canary, here),
+			"scheme":    p.post(t, grantBody, header("Authorization", canary+" x"), here),
+			"basic":     p.post(t, grantBody, header("Authorization", "Basic "+canary), here),
+			"twice":     p.post(t, grantBody+"&"+canary+"=1&"+canary+"=2", auth),
+			"type":      p.post(t, grantBody, auth, header("Content-Type", "text/"+canary)),
+			"form":      p.post(t, grantBody+"&"+canary+"=%", auth),
+			"query":     p.send(t, http.MethodPost, "/oauth/token?client_secret="+canary, grantBody),
+			"method":    p.send(t, canary, "/oauth/token", grantBody),
+			"subject":   p.post(t, "grant_type="+url.QueryEscape("urn:ietf:params:oauth:grant-type:token-exchange")+"&audience="+canary+"&subject_token="+canary, auth),
+		} {
+			forbidden := func(r rune) bool { return r < 0x20 || r > 0x7e || r == '"' || r == '\\' }
+			if a.member("error") == "" || a.member("error_description") == "" || strings.Contains(string(a.body), canary) ||
+				strings.ContainsFunc(a.member("error")+a.member("error_description"), forbidden) {
+				t.Errorf("%s: %v", name, a)
+			}
+		}
+	}},
+	{"S23 entropy", func(t *testing.T, p *party) {
+		// 43 characters of 62 are 256 bits. A token is sealed: a random IV of 128 bits, which must not come twice, and an
+		// HMAC of 256 bits, which one would have to guess.
+		const samples = 20
+		c := p.client(t, grantway.OAuthClient{})
+		var secrets, ivs, macs []string
+		for range samples {
+			c.Secret = p.manage(http.MethodPost, c, "/secret", nil).member("client_secret")
+			token := p.token(t, c)
+			for prefix, text := range map[string]string{"gws_": c.Secret, "gwt_": token} {
+				if !strings.HasPrefix(text, prefix) || !strings.HasSuffix(text, checksum(text[:len(text)-6])) {
+					t.Fatalf("%s: prefix or checksum is another one", text)
+				}
+			}
+			random := c.Secret[len("gws_") : len(c.Secret)-6]
+			if len(random) != 43 || strings.Trim(random, base62) != "" {
+				t.Fatalf("secret %s", c.Secret)
+			}
+			sealed, err := base64.RawURLEncoding.DecodeString(token[len("gwt_")+16 : len(token)-6]) // behind the name of the key
+			if err != nil || len(sealed) < 16+32 {
+				t.Fatalf("token %s: %v", token, err)
+			}
+			secrets, ivs, macs = append(secrets, random), append(ivs, string(sealed[:16])), append(macs, string(sealed[len(sealed)-32:]))
+		}
+		for name, all := range map[string][]string{"secrets": secrets, "IVs": ivs, "HMACs": macs} {
+			for n := range len(all[0]) { // of 20 random characters in one place, 10 differ but for once in 10^9 times
+				seen := map[byte]bool{}
+				for _, one := range all {
+					seen[one[n]] = true
+				}
+				if len(seen) < samples/2 {
+					t.Errorf("%s: place %d holds %d different characters: %q", name, n, len(seen), all)
+				}
+			}
+		}
+	}},
+	{"S24 stored", func(t *testing.T, p *party) {
+		signing := p.client(t, grantway.OAuthClient{ClientSettings: grantway.ClientSettings{AuthMethod: grantway.AuthSecretJWT}}) // the hub needs its secret
+		hidden := map[string]string{"a secret for assertions": signing.Secret, "a secret that is wrong": "gws_" + rand.Text()}
+		var c grantway.OAuthClient
+		for _, format := range formats {
+			c = p.client(t, ofFormat(format))
+			hidden[format+" client"], hidden[format+" client, one more"] = c.Secret, p.manage(http.MethodPost, c, "/secrets", nil).member("client_secret")
+			used, revoked := p.token(t, c), p.token(t, c)
+			p.call(t, "Bearer "+used).want(t, 200, "")
+			p.revoke(t, c, "token="+revoked).want(t, 200, "")
+			hidden[format+" token"], hidden[format+" token, revoked"] = used, revoked
+		}
+		p.post(t, grantBody, basic(c.ID, hidden["a secret that is wrong"]), from("192.0.2.24")).want(t, 401, "invalid_client")
+		rows := stored(t, p.site)
+		if !strings.Contains(rows, c.ID) {
+			t.Fatal("this is not the database")
+		}
+		for name, text := range hidden {
+			sum := sha256.Sum256([]byte(text))
+			for form, value := range map[string]string{
+				"itself": text, "without prefix and checksum": text[4 : len(text)-6], "in base64": base64.RawStdEncoding.EncodeToString([]byte(text)),
+				"SHA-256": string(sum[:]), "SHA-256 in hex": hex.EncodeToString(sum[:]),
+				"SHA-256 in base64": base64.RawStdEncoding.EncodeToString(sum[:]), "SHA-256 in base64url": base64.RawURLEncoding.EncodeToString(sum[:]),
+			} {
+				if strings.Contains(rows, value) {
+					t.Errorf("the database holds %s, %s", name, form)
+				}
+			}
+		}
+		// What it holds instead is good for nothing.
+		var hash string
+		if err := open(t, p.site).QueryRowContext(t.Context(), `SELECT hash FROM client_secret WHERE client_id = $1`, c.ID).Scan(&hash); err != nil || len(hash) < 43 {
+			t.Fatalf("hash %q: %v", hash, err)
+		}
+		p.post(t, grantBody, basic(c.ID, hash), from("192.0.2.24")).want(t, 401, "invalid_client")
+		// Nobody chooses a secret.
+		const chosen = "gws_chosen"
+		if a := p.owner.ask(p.hub, http.MethodPost, "/v1/clients/"+c.ID+"/secrets", map[string]string{"client_secret": chosen}); a.status/100 != 4 {
+			t.Errorf("a chosen secret: %v", a)
+		}
+		mine := p.client(t, grantway.OAuthClient{Secret: chosen})
+		p.post(t, grantBody, basic(mine.ID, chosen), from("192.0.2.24")).want(t, 401, "invalid_client")
+		p.token(t, mine)
+	}},
+	{"S25 which secret", func(t *testing.T, p *party) {
+		// Use is written down once a minute and when the hub stops, so this is a hub that stops.
+		s := sqlite(t)
+		if p.site.database != "" {
+			s = postgres(t, storetest.EmptyPostgres(t))
+		}
+		h := start(t, s)
+		p = &party{site: s, hub: h, owner: owner(t, s, h)}
+		c := p.client(t, grantway.OAuthClient{})
+		more := func(body any) (made grantway.ClientSecret) {
+			if err := p.manage(http.MethodPost, c, "/secrets", body).decode(&made); err != nil {
+				t.Fatal(err)
+			}
+			return made
+		}
+		ended := more(nil)
+		now := grantway.Seconds(0)
+		first := more(grantway.NewSecret{OldExpireIn: &now})
+		second, third := more(nil), more(nil)
+		for secret, want := range map[string]int{first.Secret: 200, third.Secret: 200, c.Secret: 401, ended.Secret: 401} {
+			if a := p.post(t, grantBody, basic(c.ID, secret)); a.status != want {
+				t.Errorf("%v, want %d", a, want)
+			}
+		}
+		p.token(t, grantway.OAuthClient{ID: c.ID, Secret: third.Secret})
+		h.stop()
+		p.hub = start(t, s)
+		var list grantway.Page[grantway.ClientSecret]
+		if err := p.manage(http.MethodGet, c, "/secrets", nil).decode(&list); err != nil {
+			t.Fatal(err)
+		}
+		used := map[string]bool{}
+		for _, one := range list.Items {
+			used[one.ID] = time.Since(one.LastUsed) < time.Hour
+		}
+		if want := (map[string]bool{first.ID: true, second.ID: false, third.ID: true}); !maps.Equal(used, want) {
+			t.Errorf("last used: %v, want %v", used, want)
+		}
+		var trail grantway.Page[grantway.Event]
+		if err := p.owner.must(p.hub, http.MethodGet, "/v1/audit?action=token.issue&caller="+c.ID, nil).decode(&trail); err != nil {
+			t.Fatal(err)
+		}
+		var events []string
+		for _, e := range trail.Items {
+			events = append(events, e.Outcome+" "+e.Detail)
+		}
+		want := []string{"done 1 by secret " + first.ID, "done 2 by secret " + third.ID, "failed wrong secret or method, 2 times"}
+		if slices.Sort(events); !slices.Equal(events, slices.Sorted(slices.Values(want))) {
+			t.Errorf("trail %q, want %q", events, want)
+		}
+	}},
+	{"S47 introspection", func(t *testing.T, p *party) {
+		const mail = "https://mail.example"
+		ask := func(as grantway.OAuthClient, body string, edits ...edit) answer {
+			return p.send(t, http.MethodPost, "/oauth/introspect", body, append([]edit{basic(as.ID, as.Secret), from("192.0.2.47")}, edits...)...)
+		}
+		for _, format := range formats {
+			c := ofFormat(format)
+			c.Resources = []string{mail}
+			c = p.client(t, c)
+			stranger, server := p.client(t, grantway.OAuthClient{}), p.client(t, grantway.OAuthClient{ClientSettings: grantway.ClientSettings{Resources: []string{mail}}})
+			auditor := p.client(t, grantway.OAuthClient{Roles: []grantway.Assignment{{Role: "auditor", Division: "home"}}})
+			token, revoked := p.token(t, c), p.token(t, c)
+			p.revoke(t, c, "token="+revoked).want(t, 200, "")
+			forMail := p.post(t, grantBody+"&resource="+url.QueryEscape(mail), basic(c.ID, c.Secret)).member("access_token")
+			for name, test := range map[string]struct {
+				asks   grantway.OAuthClient
+				token  string
+				active bool
+			}{
+				"its own": {c, token, true}, "of a client that it may read": {auditor, token, true}, "for its resource": {server, forMail, true},
+				"another's": {stranger, token, false}, "for another resource": {server, token, false}, "revoked": {c, revoked, false},
+				"cut": {c, token[:len(token)-1], false}, "unknown": {c, "gwt_unknown", false}, "an unknown JWT": {c, "eyJhbGciOiJub25lIn0.e30.", false},
+				"a secret": {c, c.Secret, false},
+			} {
+				a := ask(test.asks, "token="+test.token)
+				if a.status != 200 || a.object()["active"] != test.active || !test.active && string(a.body) != `{"active":false}` {
+					t.Errorf("%s, %s: %v", format, name, a)
+				}
+			}
+			about := ask(c, "token="+token+"&token_type_hint=refresh_token").object()
+			for name, want := range map[string]any{"client_id": c.ID, "sub": c.ID, "iss": p.url, "aud": p.url, "token_type": "Bearer",
+				"scope": "credential.pick credential.status credential.use connector.read"} {
+				if about[name] != want {
+					t.Errorf("%s: %s is %v, want %v", format, name, about[name], want)
+				}
+			}
+			ask(c, "token="+token, func(r *http.Request) { r.Header.Del("Authorization") }).want(t, 401, "invalid_client")
+			ask(c, "token="+token, basic(c.ID, "x")).want(t, 401, "invalid_client")
+			ask(c, "token="+token, header("Authorization", "Bearer "+token)).want(t, 401, "invalid_client")
+			ask(c, "token_type_hint=access_token").want(t, 400, "invalid_request")
+			ask(c, "token=a&token=b").want(t, 400, "invalid_request")
+		}
+		c := p.client(t, grantway.OAuthClient{})
+		if a := p.send(t, http.MethodGet, "/oauth/introspect", "", basic(c.ID, c.Secret)); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != http.MethodPost {
+			t.Errorf("GET: %v %v", a, a.header)
+		}
+		public := p.client(t, forPeople(grantway.AuthNone))
+		p.send(t, http.MethodPost, "/oauth/introspect", "token=x&client_id="+public.ID).want(t, 400, "unauthorized_client")
+		// Who guesses tokens is slowed down, and so is who guesses secrets; what is good passes.
+		tokens, secrets := from("203.0.113.47"), from("203.0.113.48")
+		throttled(t, 200, func(n int) answer { return ask(c, fmt.Sprint("token=gwt_", n), tokens) })
+		throttled(t, 401, func(int) answer { return ask(c, "token=x", basic(c.ID, "x"), secrets) })
+		for _, from := range []edit{tokens, secrets} {
+			if a := ask(c, "token="+p.token(t, c), from); a.object()["active"] != true {
+				t.Errorf("a good token: %v", a)
+			}
+		}
+	}},
+	{"S48 state of now", func(t *testing.T, p *party) {
+		asks := p.client(t, grantway.OAuthClient{Roles: []grantway.Assignment{{Role: "auditor", Division: "*"}}})
+		for _, format := range formats {
+			c := p.client(t, ofFormat(format))
+			token := p.token(t, c)
+			for _, step := range []struct {
+				method, path string
+				active       bool
+			}{
+				{http.MethodGet, "", true}, {http.MethodPost, "/deactivate", false}, {http.MethodPost, "/activate", true},
+				{http.MethodPost, "/revoke-tokens", false}, {"", "", true}, // another one
+				{http.MethodDelete, "", false}, {http.MethodPost, "/restore", false},
+			} {
+				if step.method == "" {
+					token = p.token(t, c)
+				} else {
+					p.manage(step.method, c, step.path, nil)
+				}
+				if a := p.introspect(t, asks, token); a.status != 200 || a.object()["active"] != step.active {
+					t.Errorf("%s, after %s %s: %v", format, step.method, step.path, a)
+				}
+			}
+			token = p.token(t, c)
+			if a := p.introspect(t, asks, token); a.object()["active"] != true {
+				t.Errorf("%s: %v", format, a)
+			}
+			p.revoke(t, c, "token="+token).want(t, 200, "")
+			if a := p.introspect(t, asks, token); a.status != 200 || a.object()["active"] != false {
+				t.Errorf("%s, revoked: %v", format, a)
+			}
+		}
+	}},
+	{"S49 revocation", func(t *testing.T, p *party) {
+		here := from("192.0.2.49")
+		for _, format := range formats {
+			c, other := p.client(t, ofFormat(format)), p.client(t, ofFormat(format))
+			token, hinted, stays := p.token(t, c), p.token(t, c), p.token(t, c)
+			p.send(t, http.MethodPost, "/oauth/revoke", "token="+token, here).want(t, 401, "invalid_client")
+			p.send(t, http.MethodPost, "/oauth/revoke", "token="+token+"&client_id="+c.ID, here).want(t, 401, "invalid_client")
+			p.send(t, http.MethodPost, "/oauth/revoke", "token="+token, here, basic(c.ID, "x")).want(t, 401, "invalid_client")
+			p.revoke(t, other, "token="+token).want(t, 400, "invalid_grant")
+			p.revoke(t, c, "token_type_hint=access_token").want(t, 400, "invalid_request")
+			p.call(t, "Bearer "+token).want(t, 200, "") // none of these did anything
+			for _, body := range []string{"token=" + token, "token=" + token, "token=" + hinted + "&token_type_hint=refresh_token",
+				"token=x", "token=gwt_unknown&token_type_hint=nonsense", "token=eyJhbGciOiJub25lIn0.e30."} {
+				if a := p.revoke(t, c, body, here); a.status != 200 || len(a.body) > 0 {
+					t.Errorf("%s, %s: %v", format, body, a)
+				}
+			}
+			for _, revoked := range []string{token, hinted} {
+				p.refused(t, revoked)
+			}
+			p.call(t, "Bearer "+stays).want(t, 200, "")
+		}
+		if a := p.send(t, http.MethodGet, "/oauth/revoke?x=y", ""); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != http.MethodPost {
+			t.Errorf("GET: %v %v", a, a.header)
+		}
+	}},
+	{"S50 revoked at once", func(t *testing.T, p *party) {
+		if token := p.token(t, p.client(t, grantway.OAuthClient{})); !strings.HasPrefix(token, "gwt_") {
+			t.Errorf("the default is not opaque: %s", token)
+		}
+		for _, format := range formats {
+			c := p.client(t, ofFormat(format))
+			used, unused, other := p.token(t, c), p.token(t, c), p.token(t, c)
+			p.call(t, "Bearer "+used).want(t, 200, "")
+			for _, token := range []string{used, unused} {
+				p.revoke(t, c, "token="+token).want(t, 200, "")
+				p.refused(t, token)
+			}
+			p.call(t, "Bearer "+other).want(t, 200, "")
+			p.manage(http.MethodPost, c, "/revoke-tokens", nil)
+			p.refused(t, other)
+			p.call(t, "Bearer "+p.token(t, c)).want(t, 200, "")
+		}
+	}},
+	{"S51 live tokens", func(t *testing.T, p *party) {
+		auditor, designer := []grantway.Assignment{{Role: "auditor", Division: "*"}}, []grantway.Assignment{{Role: "designer", Division: "*"}}
+		for _, format := range formats {
+			c := ofFormat(format)
+			c.Roles = auditor
+			c = p.client(t, c)
+			token := p.token(t, c)
+			var added grantway.ClientSecret
+			if err := p.manage(http.MethodPost, c, "/secrets", nil).decode(&added); err != nil {
+				t.Fatal(err)
+			}
+			for _, step := range []struct {
+				method, path string
+				body         any
+				want         int
+			}{
+				{http.MethodPost, "/deactivate", nil, 401},
+				{http.MethodPost, "/activate", nil, 200},
+				{http.MethodPatch, "", grantway.OAuthClient{Name: c.Name, Roles: designer}, 403},
+				{http.MethodPatch, "", grantway.OAuthClient{Name: c.Name, Roles: auditor}, 200},
+				{http.MethodDelete, "/secrets/" + added.ID, nil, 200},
+				{http.MethodPost, "/secret", nil, 200},
+				{http.MethodPost, "/secret", grantway.SecretReset{RevokeTokens: true}, 401},
+			} {
+				a := p.manage(step.method, c, step.path, step.body)
+				p.reads(t, token, step.want)
+				if kept := a.member("live_tokens"); step.path == "/secret" && kept != map[int]string{200: "kept", 401: "revoked"}[step.want] {
+					t.Errorf("%s: the tokens are %q: %v", format, kept, a)
+				}
+				if step.path == "/secret" {
+					c.Secret = a.member("client_secret")
+				}
+			}
+			token = p.token(t, c)
+			p.reads(t, token, 200)
+			p.manage(http.MethodDelete, c, "", nil)
+			p.refused(t, token)
+		}
+	}},
+	{"S52 secret reply", func(t *testing.T, p *party) {
+		c := p.client(t, grantway.OAuthClient{})
+		end := time.Now().Add(time.Hour).Truncate(time.Second)
+		made := p.owner.must(p.hub, http.MethodPost, "/v1/clients", grantway.OAuthClient{Name: "s52", Roles: c.Roles})
+		if err := made.decode(&c); err != nil {
+			t.Fatal(err)
+		}
+		var secrets []string
+		for _, test := range []struct {
+			a    answer
+			want time.Time
+		}{
+			{made, time.Unix(0, 0)}, // never
+			{p.manage(http.MethodPost, c, "/secrets", nil), time.Unix(0, 0)},
+			{p.manage(http.MethodPost, c, "/secrets", grantway.NewSecret{ExpiresAt: end}), end},
+			{p.manage(http.MethodPost, c, "/secret", nil), time.Unix(0, 0)}, // ends the others
+			{p.manage(http.MethodPost, c, "/secrets", grantway.NewSecret{ExpiresAt: end}), end},
+		} {
+			if secrets = append(secrets, test.a.member("client_secret")); test.a.object()["client_secret_expires_at"] != float64(test.want.Unix()) {
+				t.Errorf("%v, want %d", test.a, test.want.Unix())
+			}
+		}
+		for n, secret := range secrets {
+			want := 401
+			if n >= 3 {
+				want = 200
+			}
+			if a := p.post(t, grantBody, basic(c.ID, secret), from("192.0.2.52")); a.status != want {
+				t.Errorf("secret %d: %v, want %d", n, a, want)
+			}
+		}
+		for _, a := range []answer{
+			p.manage(http.MethodGet, c, "", nil), p.manage(http.MethodGet, c, "/secrets", nil), p.manage(http.MethodPatch, c, "", grantway.OAuthClient{Name: c.Name, Roles: c.Roles}),
+			p.manage(http.MethodPost, c, "/activate", nil), p.owner.must(p.hub, http.MethodGet, "/v1/clients?limit=1000", nil),
+			p.owner.must(p.hub, http.MethodGet, "/v1/audit?limit=1000&object=client/"+c.Name, nil),
+		} {
+			text := string(a.body)
+			if again := func(secret string) bool { return strings.Contains(text, secret[len("gws_"):]) }; !strings.Contains(text, `"id"`) || slices.ContainsFunc(secrets, again) {
+				t.Errorf("shown again: %s", text)
+			}
+		}
+	}},
+	{"R01 Bearer", func(t *testing.T, p *party) {
+		for _, format := range formats {
+			token := p.token(t, p.client(t, ofFormat(format)))
+			for _, good := range []string{"Bearer " + token, "bearer " + token, "BEARER   " + token} {
+				p.call(t, good).want(t, 200, "")
+			}
+			query := func(query string) edit { return func(r *http.Request) { r.URL.RawQuery = query } }
+			for name, a := range map[string]answer{
+				"query":            p.call(t, "", query("access_token="+token)),
+				"encoded query":    p.call(t, "", query("limit=1&%61ccess_token="+token)),
+				"query and header": p.call(t, "Bearer "+token, query("access_token="+token)),
+				"two headers":      p.call(t, "Bearer "+token, func(r *http.Request) { r.Header.Add("Authorization", "Bearer "+token) }),
+				"no token":         p.call(t, "Bearer"),
+				"an empty token":   p.call(t, "Bearer  "),
+			} {
+				if a.status != 400 || a.header.Get("WWW-Authenticate") != `Bearer realm="grantway", error="invalid_request"` {
+					t.Errorf("%s, %s: %v %q", format, name, a, a.header.Get("WWW-Authenticate"))
+				}
+			}
+			// The body is no place for it: what comes so has brought none.
+			if a := p.send(t, http.MethodPost, "/v1/connectors", "access_token="+token); a.status != 401 {
+				t.Errorf("%s, in the body: %v", format, a)
+			}
+			p.call(t, "Bearer "+token, query("limit=1&q=access_token")).want(t, 200, "")
+		}
+	}},
+	{"R02 challenge", func(t *testing.T, p *party) {
+		c := p.client(t, grantway.OAuthClient{})
+		for name, a := range map[string]answer{
+			"nothing":        p.call(t, ""),
+			"Basic":          p.call(t, "", basic(c.ID, c.Secret)),
+			"another scheme": p.call(t, "x"),
+			"a change":       p.send(t, http.MethodDelete, "/v1/clients/"+c.ID, ""),
+			"an unknown":     p.send(t, http.MethodGet, "/v1/clients/client_unknown", ""),
+			"the metrics":    p.send(t, http.MethodGet, "/metrics", ""),
+		} {
+			if a.status != 401 || a.header.Get("WWW-Authenticate") != `Bearer realm="grantway"` {
+				t.Errorf("%s: %v %q", name, a, a.header.Get("WWW-Authenticate"))
+			}
+		}
+	}},
+	{"R03 codes", func(t *testing.T, p *party) {
+		for _, format := range formats {
+			c, off, deleted, revoking := p.client(t, ofFormat(format)), p.client(t, ofFormat(format)), p.client(t, ofFormat(format)), p.client(t, ofFormat(format))
+			token, offToken, deletedToken, revoked := p.token(t, c), p.token(t, off), p.token(t, deleted), p.token(t, revoking)
+			for _, token := range []string{token, offToken, deletedToken, revoked} {
+				p.call(t, "Bearer "+token).want(t, 200, "")
+			}
+			p.manage(http.MethodPost, off, "/deactivate", nil)
+			p.manage(http.MethodDelete, deleted, "", nil)
+			p.revoke(t, revoking, "token="+revoked).want(t, 200, "")
+			for _, bad := range []string{offToken, deletedToken, revoked, "gwt_unknown", token[:len(token)-1], token[:len(token)-1] + "!", token + " " + token,
+				strings.ToUpper(token), c.Secret, "eyJhbGciOiJub25lIn0.e30.", strings.Repeat("x", 10000)} {
+				p.refused(t, bad)
+			}
+			a := p.send(t, http.MethodGet, "/v1/audit", "", header("Authorization", "Bearer "+token))
+			if a.status != 403 || a.header.Get("WWW-Authenticate") != `Bearer realm="grantway", error="insufficient_scope", scope="audit.read"` {
+				t.Errorf("%s, not allowed: %v %q", format, a, a.header.Get("WWW-Authenticate"))
+			}
+			narrow := p.post(t, grantBody+"&scope=credential.pick", basic(c.ID, c.Secret)).member("access_token")
+			a = p.call(t, "Bearer "+narrow)
+			if a.status != 403 || a.header.Get("WWW-Authenticate") != `Bearer realm="grantway", error="insufficient_scope", scope="connector.read"` {
+				t.Errorf("%s, not in its scope: %v %q", format, a, a.header.Get("WWW-Authenticate"))
+			}
+			a = p.call(t, "Bearer")
+			if a.status != 400 || a.header.Get("WWW-Authenticate") != `Bearer realm="grantway", error="invalid_request"` {
+				t.Errorf("%s, malformed: %v %q", format, a, a.header.Get("WWW-Authenticate"))
+			}
+		}
+	}},
+	{"R09 no user", func(t *testing.T, p *party) {
+		people := p.client(t, forPeople(grantway.AuthBasic))
+		asked := url.Values{"response_type": {"code"}, "client_id": {people.ID}, "redirect_uri": {"https://app.example/cb"}, "scope": {"credential.use"},
+			"state": {"x"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(make([]byte, 32))}, "code_challenge_method": {"S256"}}.Encode()
+		direct := *p // follows no redirect
+		direct.owner = &caller{http: &http.Client{Transport: p.owner.http.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+		for _, format := range formats {
+			c := ofFormat(format)
+			c.Roles = []grantway.Assignment{{Role: "owner", Division: "*"}} // may do all that there is
+			c = p.client(t, c)
+			// What it says of a person is not read.
+			token := p.post(t, grantBody+"&sub=ann&username=ann&person=ann", basic(c.ID, c.Secret)).member("access_token")
+			bearer := header("Authorization", "Bearer "+token)
+			if a := p.send(t, http.MethodGet, "/v1/me", "", bearer); a.status != 403 || a.member("code") != string(grantway.Forbidden) {
+				t.Errorf("%s, who am I: %v", format, a)
+			}
+			// Consent is a person's: the hub wants to see one.
+			for name, a := range map[string]answer{
+				"asked":  direct.send(t, http.MethodGet, "/oauth/authorize?"+asked, "", bearer),
+				"allows": direct.send(t, http.MethodPost, "/oauth/authorize", url.Values{"query": {asked}, "answer": {"allow"}}.Encode(), bearer),
+			} {
+				if a.status != http.StatusSeeOther || !strings.HasPrefix(a.header.Get("Location"), "/sign-in?") {
+					t.Errorf("%s, %s: %v, to %s", format, name, a, a.header.Get("Location"))
+				}
+			}
+			if about := p.introspect(t, c, token).object(); about["sub"] != c.ID || about["username"] != c.Name {
+				t.Errorf("%s: %v", format, about)
+			}
+			// What it does is its own.
+			as := &caller{http: p.owner.http, bearer: token}
+			division := "r09-" + format
+			as.must(p.hub, http.MethodPost, "/v1/divisions", grantway.Division{Name: division})
+			var trail grantway.Page[grantway.Event]
+			a := p.owner.must(p.hub, http.MethodGet, "/v1/audit?object=division/"+division, nil)
+			if err := a.decode(&trail); err != nil || len(trail.Items) != 1 || trail.Items[0].Caller != c.ID {
+				t.Errorf("%s: trail %v", format, a)
+			}
+		}
+	}},
 }
 
 // formats are those of access tokens; what becomes of a token must not depend on it.
@@ -348,6 +871,12 @@ var formats = []string{grantway.FormatOpaque, grantway.FormatJWT}
 
 func ofFormat(format string) grantway.OAuthClient {
 	return grantway.OAuthClient{ClientSettings: grantway.ClientSettings{TokenFormat: format}}
+}
+
+// forPeople is a client that acts for people.
+func forPeople(authMethod string) grantway.OAuthClient {
+	return grantway.OAuthClient{ClientSettings: grantway.ClientSettings{GrantType: grantway.GrantAuthorizationCode, AuthMethod: authMethod,
+		RedirectURIs: []string{"https://app.example/cb"}, Scopes: []string{"credential.use"}}}
 }
 
 // asserting are the parameters of an assertion.
@@ -366,6 +895,77 @@ func (p *party) reads(t *testing.T, token string, want int) {
 	if a := p.send(t, http.MethodGet, "/v1/audit?limit=1", "", header("Authorization", "Bearer "+token)); a.status != want {
 		t.Errorf("reading the audit trail: %v, want %d", a, want)
 	}
+}
+
+// refused calls the API with a token that must be of no use.
+func (p *party) refused(t *testing.T, token string) {
+	t.Helper()
+	a := p.call(t, "Bearer "+token, from("192.0.2.200"))
+	if challenge := a.header.Get("WWW-Authenticate"); a.status != 401 || challenge != `Bearer realm="grantway", error="invalid_token"` {
+		t.Errorf("token %.40s: %v %q", token, a, challenge)
+	}
+}
+
+// revoke asks /oauth/revoke as c.
+func (p *party) revoke(t *testing.T, c grantway.OAuthClient, body string, edits ...edit) answer {
+	t.Helper()
+	return p.send(t, http.MethodPost, "/oauth/revoke", body, append([]edit{basic(c.ID, c.Secret)}, edits...)...)
+}
+
+// stored is all that the tables of a site hold, each value on a line.
+func stored(t *testing.T, s site) string {
+	t.Helper()
+	tables := `SELECT name FROM sqlite_master WHERE type = 'table'`
+	if s.database != "" {
+		tables = `SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()`
+	}
+	var all strings.Builder
+	db := open(t, s)
+	each := func(query string, row func([][]byte)) {
+		rows, err := db.QueryContext(t.Context(), query)
+		if err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		defer rows.Close()
+		columns, err := rows.Columns()
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, into := make([][]byte, len(columns)), make([]any, len(columns))
+		for n := range values {
+			into[n] = &values[n]
+		}
+		for rows.Next() {
+			if err := rows.Scan(into...); err != nil {
+				t.Fatalf("%s: %v", query, err)
+			}
+			row(values)
+		}
+		if err := rows.Err(); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+	}
+	var names []string
+	each(tables, func(row [][]byte) { names = append(names, string(row[0])) })
+	for _, name := range names {
+		each(`SELECT * FROM `+name, func(row [][]byte) {
+			for _, value := range row {
+				all.Write(append(value, '\n'))
+			}
+		})
+	}
+	return all.String()
+}
+
+const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// checksum is by what scanners know secrets and tokens: CRC-32 in base 62, the lowest digit first.
+func checksum(text string) string {
+	var digits [6]byte
+	for n, sum := 0, crc32.ChecksumIEEE([]byte(text)); n < len(digits); n, sum = n+1, sum/62 {
+		digits[n] = base62[sum%62]
+	}
+	return string(digits[:])
 }
 
 // throttled makes a request again and again until it is one too many, and returns how many were answered with want before.
