@@ -120,7 +120,8 @@ var tokenLines = []line{
 		p.post(t, grantBody+"&client_id="+public.ID, here).want(t, 400, "unauthorized_client")
 		// Nor can one be registered for it.
 		body := grantway.OAuthClient{Name: c.Name, Roles: c.Roles, ClientSettings: grantway.ClientSettings{AuthMethod: grantway.AuthNone}}
-		if a := p.owner.ask(p.hub, http.MethodPut, "/v1/clients/"+c.ID, body); a.status != http.StatusUnprocessableEntity || !strings.Contains(string(a.body), "/token_endpoint_auth_method") {
+		a := p.owner.ask(p.hub, http.MethodPut, "/v1/clients/"+c.ID, body)
+		if a.status != http.StatusUnprocessableEntity || !strings.Contains(string(a.body), "/token_endpoint_auth_method") {
 			t.Errorf("a public client with the grant: %v", a)
 		}
 	}},
@@ -173,6 +174,7 @@ var tokenLines = []line{
 		if err != nil {
 			t.Fatal(err)
 		}
+		other := grantway.Federation{Issuer: "https://other.example", Subject: "x", Audience: "x", JWKS: keys}
 		// One client, made so that its secret is good for an assertion too. It keeps the secret under each method.
 		c := p.client(t, grantway.OAuthClient{ClientSettings: grantway.ClientSettings{AuthMethod: grantway.AuthSecretJWT}})
 		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(c.Secret)}, nil)
@@ -187,7 +189,7 @@ var tokenLines = []line{
 			{grantway.ClientSettings{AuthMethod: grantway.AuthPrivateKeyJWT, JWKS: keys}, ""},
 			{grantway.ClientSettings{AuthMethod: grantway.AuthTLS, TLSDNS: "app.example"}, ""},
 			{grantway.ClientSettings{AuthMethod: grantway.AuthSelfSignedTLS, JWKS: keys}, ""},
-			{grantway.ClientSettings{AuthMethod: grantway.AuthFederated, Federation: &grantway.Federation{Issuer: "https://other.example", Subject: "x", Audience: "x", JWKS: keys}}, ""},
+			{grantway.ClientSettings{AuthMethod: grantway.AuthFederated, Federation: &other}, ""},
 			{grantway.ClientSettings{AuthMethod: grantway.AuthSecretJWT}, "assertion"},
 			{grantway.ClientSettings{AuthMethod: grantway.AuthPost}, "body"},
 		} {
@@ -720,37 +722,36 @@ var tokenLines = []line{
 		if err := made.decode(&c); err != nil {
 			t.Fatal(err)
 		}
-		var secrets []string
-		for _, test := range []struct {
-			a    answer
-			want time.Time
+		replies := []struct {
+			a       answer
+			expires int64 // 0 is never
+			good    int   // afterwards
 		}{
-			{made, time.Unix(0, 0)}, // never
-			{p.manage(http.MethodPost, c, "/secrets", nil), time.Unix(0, 0)},
-			{p.manage(http.MethodPost, c, "/secrets", grantway.NewSecret{ExpiresAt: end}), end},
-			{p.manage(http.MethodPost, c, "/secret", nil), time.Unix(0, 0)}, // ends the others
-			{p.manage(http.MethodPost, c, "/secrets", grantway.NewSecret{ExpiresAt: end}), end},
-		} {
-			if secrets = append(secrets, test.a.member("client_secret")); test.a.object()["client_secret_expires_at"] != float64(test.want.Unix()) {
-				t.Errorf("%v, want %d", test.a, test.want.Unix())
-			}
+			{made, 0, 401},
+			{p.manage(http.MethodPost, c, "/secrets", nil), 0, 401},
+			{p.manage(http.MethodPost, c, "/secrets", grantway.NewSecret{ExpiresAt: end}), end.Unix(), 401},
+			{p.manage(http.MethodPost, c, "/secret", nil), 0, 200}, // ends the others
+			{p.manage(http.MethodPost, c, "/secrets", grantway.NewSecret{ExpiresAt: end}), end.Unix(), 200},
 		}
-		for n, secret := range secrets {
-			want := 401
-			if n >= 3 {
-				want = 200
+		var secrets []string
+		for _, reply := range replies {
+			secret := reply.a.member("client_secret")
+			secrets = append(secrets, secret)
+			if reply.a.object()["client_secret_expires_at"] != float64(reply.expires) {
+				t.Errorf("%v, want it to expire at %d", reply.a, reply.expires)
 			}
-			if a := p.post(t, grantBody, basic(c.ID, secret), from("192.0.2.52")); a.status != want {
-				t.Errorf("secret %d: %v, want %d", n, a, want)
+			if a := p.post(t, grantBody, basic(c.ID, secret), from("192.0.2.52")); a.status != reply.good {
+				t.Errorf("with %v: %v, want %d", reply.a, a, reply.good)
 			}
 		}
 		for _, a := range []answer{
-			p.manage(http.MethodGet, c, "", nil), p.manage(http.MethodGet, c, "/secrets", nil), p.manage(http.MethodPatch, c, "", grantway.OAuthClient{Name: c.Name, Roles: c.Roles}),
-			p.manage(http.MethodPost, c, "/activate", nil), p.owner.must(p.hub, http.MethodGet, "/v1/clients?limit=1000", nil),
+			p.manage(http.MethodGet, c, "", nil), p.manage(http.MethodGet, c, "/secrets", nil), p.manage(http.MethodPost, c, "/activate", nil),
+			p.manage(http.MethodPatch, c, "", grantway.OAuthClient{Name: c.Name, Roles: c.Roles}), p.owner.must(p.hub, http.MethodGet, "/v1/clients?limit=1000", nil),
 			p.owner.must(p.hub, http.MethodGet, "/v1/audit?limit=1000&object=client/"+c.Name, nil),
 		} {
 			text := string(a.body)
-			if again := func(secret string) bool { return strings.Contains(text, secret[len("gws_"):]) }; !strings.Contains(text, `"id"`) || slices.ContainsFunc(secrets, again) {
+			shown := func(secret string) bool { return strings.Contains(text, secret[len("gws_"):]) }
+			if !strings.Contains(text, `"id"`) || slices.ContainsFunc(secrets, shown) {
 				t.Errorf("shown again: %s", text)
 			}
 		}
@@ -948,7 +949,7 @@ func stored(t *testing.T, s site) string {
 	var names []string
 	each(tables, func(row [][]byte) { names = append(names, string(row[0])) })
 	for _, name := range names {
-		each(`SELECT * FROM `+name, func(row [][]byte) {
+		each(`SELECT * FROM "`+name+`"`, func(row [][]byte) {
 			for _, value := range row {
 				all.Write(append(value, '\n'))
 			}
