@@ -67,6 +67,8 @@ type site struct {
 	data     string
 	database string // a postgres:// URL; "" is SQLite in data
 	key      string // as for --key; "" is the file that the first start makes
+	flags    []string
+	env      []string // such as "NAME=value"
 }
 
 // sqlite returns a site with nothing in it yet.
@@ -117,8 +119,9 @@ func launch(t *testing.T, s site) *hub {
 	if s.key != "" {
 		args = append(args, "--key", s.key)
 	}
+	args = append(args, s.flags...)
 	h := &hub{t: t, log: newJournal(), cmd: exec.Command(path, args...), ended: make(chan struct{})}
-	h.cmd.Env = append(environ(), "GORACE=atexit_sleep_ms=0")
+	h.cmd.Env = append(append(environ(), "GORACE=atexit_sleep_ms=0"), s.env...)
 	h.cmd.Stderr = h.log
 	if err := h.cmd.Start(); err != nil {
 		t.Fatal(err)
