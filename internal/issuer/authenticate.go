@@ -279,7 +279,6 @@ func inScheme(scheme string, err error) error {
 var (
 	errNoToken    = errors.New("the token is none of ours")
 	errUnknownKey = errors.New("the token names a key that is not known here")
-	errForged     = errors.New("the token names a key that has not made it")
 )
 
 // loadSession finds out what a token that is not in memory stands for; whether it is still good is for
@@ -305,9 +304,9 @@ func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*se
 	case err == nil:
 		i.sessions.put(key, s, drops)
 		return s, nil
-	case errors.Is(err, errNoToken), errors.Is(err, errUnknownKey):
+	case errors.Is(err, errUnknownKey): // perhaps one that was removed, so it does not count against those who share an address
 		return nil, errInvalidToken()
-	case !errors.Is(err, errForged):
+	case !errors.Is(err, errNoToken):
 		return nil, &grantway.Error{Code: grantway.Unavailable, Message: "the access token cannot be checked now", Err: err}
 	}
 	now := time.Now()

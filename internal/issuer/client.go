@@ -501,6 +501,9 @@ func (i *Issuer) checkClient(ctx context.Context, tx *store.Tx, who access.Calle
 	}
 	wrong("/name", access.WrongName(c.Name))
 	wrong("/description", access.WrongDescription(c.Description))
+	if old == nil && c.Secret != "" { // of one that exists it may come back as it was shown
+		wrong("/client_secret", "is made by the hub, since those that people choose can be guessed: leave it out")
+	}
 	c.ClientSettings = cloneSettings(c.ClientSettings)
 	checkSettings(c, old, wrong)
 	divisions := map[string]bool{access.Everywhere: true}

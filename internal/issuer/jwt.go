@@ -134,8 +134,8 @@ func (i *Issuer) signToken(ctx context.Context, n issuance, now time.Time, lifet
 }
 
 // verifyToken checks a JWT as RFC 9068 section 4 says, but for the audience, which is for who
-// asks, and returns the session it stands for, without its client, and the id of that. Errors are errNoToken,
-// errUnknownKey and errForged. Whether it has expired is not looked at.
+// asks, and returns the session it stands for, without its client, and the id of that. Errors are errNoToken
+// and errUnknownKey. Whether it has expired is not looked at.
 func (i *Issuer) verifyToken(token string) (s *session, client string, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -154,7 +154,7 @@ func (i *Issuer) verifyToken(token string) (s *session, client string, err error
 	}
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
 	if err != nil || !key.verifies([]byte(token[:len(parts[0])+1+len(parts[1])]), signature) {
-		return nil, "", errForged
+		return nil, "", errNoToken
 	}
 	var c tokenClaims
 	if decode(parts[1], &c) != nil || c.Issuer != i.URL() || len(c.Audience) == 0 || c.Audience[0] == "" {

@@ -80,8 +80,8 @@ func (i *Issuer) sealToken(_ context.Context, n issuance, now time.Time, lifetim
 	return string(appendChecksum(text)), nil
 }
 
-// openToken returns the session that an opaque token stands for, without its client, and the id of that. Errors are errNoToken,
-// errUnknownKey and errForged. Whether it has expired is not looked at.
+// openToken returns the session that an opaque token stands for, without its client, and the id of that. Errors are errNoToken
+// and errUnknownKey. Whether it has expired is not looked at.
 func (i *Issuer) openToken(token string) (s *session, client string, err error) {
 	const head = len(tokenPrefix) + kidLength
 	if len(token) <= head+checkChars || !wellFormed(tokenPrefix, token) {
@@ -96,14 +96,11 @@ func (i *Issuer) openToken(token string) (s *session, client string, err error) 
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token[head : len(token)-checkChars])
 	if err != nil {
-		return nil, "", errForged
+		return nil, "", errNoToken
 	}
 	text, err := key.aead.Decrypt(sealed, []byte(token[:head]))
-	if err != nil {
-		return nil, "", errForged
-	}
 	var c opaqueClaims
-	if json.Unmarshal(text, &c) != nil {
+	if err != nil || json.Unmarshal(text, &c) != nil {
 		return nil, "", errNoToken
 	}
 	only, ok := access.ParsePermissions(c.Scope)
