@@ -36,6 +36,8 @@ import (
 	"github.com/grantway/grantway"
 )
 
+const mail = "https://mail.example/api" // another API that tokens are for
+
 var formats = []string{grantway.FormatOpaque, grantway.FormatJWT}
 
 // boundLines are the lines about keys and certificates of clients, about tokens that are bound to them, and about what becomes
@@ -237,7 +239,7 @@ var boundLines = []line{
 			p.expect(t, name, "", form, certificates(good))
 			p.expect(t, name+", with its chain", "", form, certificates(chained, between.certificate))
 			for what, shown := range map[string]edit{
-				"none":                    func(*http.Request) {},
+				"none":                    nothing,
 				"another name":            certificates(p.authority.issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "app.example"}}, key)),
 				"of another authority":    certificates(newAuthority(t).issue(t, full(), key)),
 				"of nobody but itself":    certificates((&authority{key: key}).issue(t, full(), key)),
@@ -259,7 +261,7 @@ var boundLines = []line{
 			form := grantBody + "&client_id=" + p.registered(t, s).ID
 			p.expect(t, name, "", form, certificates(mine))
 			for what, shown := range map[string]edit{
-				"none":                            func(*http.Request) {},
+				"none":                            nothing,
 				"another":                         certificates(selfSigned(t)),
 				"of an authority":                 certificates(good),
 				"another, with it as its chain":   certificates(selfSigned(t), mine),
@@ -371,39 +373,41 @@ var boundLines = []line{
 		if text, err := (jose.JSONWebKey{Key: k.private}).MarshalJSON(); err != nil || json.Unmarshal(text, &private) != nil || private["d"] == nil {
 			t.Fatalf("%v %s", err, text)
 		}
+		partial := claims{"dp": "AQ", "kty": "EC", "crv": "P-256", "x": private["x"], "y": private["y"]} // a reader of EC keys passes over dp
 		secret := []byte("0123456789abcdef0123456789abcdef")
 		octets := claims{"kty": "oct", "k": base64.RawURLEncoding.EncodeToString(secret)}
 		for what, proof := range map[string]string{
-			"empty":                       "",
-			"not a JWT":                   "x",
-			"two parts":                   strings.Join(strings.Split(good(), ".")[:2], "."),
-			"two in one header":           good() + ", " + good(),
-			"no jti":                      good("jti", nil),
-			"a jti that is no string":     good("jti", 1),
-			"no htm":                      good("htm", nil),
-			"no htu":                      good("htu", nil),
-			"no iat":                      good("iat", nil),
-			"iat that is no number":       good("iat", "now"),
-			"no typ":                      k.sign(body(), "jwk", k.public()),
-			"typ of another JWT":          k.sign(body(), "typ", "JWT", "jwk", k.public()),
-			"unsigned":                    keyPair{alg: "none"}.sign(body(), "typ", "dpop+jwt", "jwk", k.public()),
-			"symmetric":                   keyPair{alg: "HS256", secret: secret}.sign(body(), "typ", "dpop+jwt", "jwk", octets),
-			"an alg that is not listed":   k.sign(body(), "typ", "dpop+jwt", "jwk", k.public(), "alg", "ES256K"),
-			"no jwk":                      k.sign(body(), "typ", "dpop+jwt"),
-			"somebody else's jwk":         k.sign(body(), "typ", "dpop+jwt", "jwk", newKey(t, "ES256").public()),
-			"the private key in jwk":      k.sign(body(), "typ", "dpop+jwt", "jwk", private),
-			"changed after it was signed": swap(good(), 1, body()),
-			"a header that was changed":   swap(good(), 0, claims{"typ": "dpop+jwt", "alg": "ES256", "jwk": k.public(), "x": 1}),
-			"another method":              good("htm", http.MethodGet),
-			"the method in small letters": good("htm", "post"),
-			"another path":                good("htu", p.url+"/oauth/revoke"),
-			"the path in other letters":   good("htu", p.url+"/OAuth/token"),
-			"another host":                good("htu", "http://other.example/oauth/token"),
-			"another scheme":              good("htu", strings.Replace(p.url, "http://", "https://", 1)+"/oauth/token"),
-			"another port":                good("htu", "http://127.0.0.1:1/oauth/token"),
-			"htu that is only a path":     good("htu", "/oauth/token"),
-			"3 minutes ago":               good("iat", now-180),
-			"in 3 minutes":                good("iat", now+180),
+			"empty":                          "",
+			"not a JWT":                      "x",
+			"two parts":                      strings.Join(strings.Split(good(), ".")[:2], "."),
+			"two in one header":              good() + ", " + good(),
+			"no jti":                         good("jti", nil),
+			"a jti that is no string":        good("jti", 1),
+			"no htm":                         good("htm", nil),
+			"no htu":                         good("htu", nil),
+			"no iat":                         good("iat", nil),
+			"iat that is no number":          good("iat", "now"),
+			"no typ":                         k.sign(body(), "jwk", k.public()),
+			"typ of another JWT":             k.sign(body(), "typ", "JWT", "jwk", k.public()),
+			"unsigned":                       keyPair{alg: "none"}.sign(body(), "typ", "dpop+jwt", "jwk", k.public()),
+			"symmetric":                      keyPair{alg: "HS256", secret: secret}.sign(body(), "typ", "dpop+jwt", "jwk", octets),
+			"an alg that is not listed":      k.sign(body(), "typ", "dpop+jwt", "jwk", k.public(), "alg", "ES256K"),
+			"no jwk":                         k.sign(body(), "typ", "dpop+jwt"),
+			"somebody else's jwk":            k.sign(body(), "typ", "dpop+jwt", "jwk", newKey(t, "ES256").public()),
+			"the private key in jwk":         k.sign(body(), "typ", "dpop+jwt", "jwk", private),
+			"a part of a private key in jwk": k.sign(body(), "typ", "dpop+jwt", "jwk", partial),
+			"changed after it was signed":    swap(good(), 1, body()),
+			"a header that was changed":      swap(good(), 0, claims{"typ": "dpop+jwt", "alg": "ES256", "jwk": k.public(), "x": 1}),
+			"another method":                 good("htm", http.MethodGet),
+			"the method in small letters":    good("htm", "post"),
+			"another path":                   good("htu", p.url+"/oauth/revoke"),
+			"the path in other letters":      good("htu", p.url+"/OAuth/token"),
+			"another host":                   good("htu", "http://other.example/oauth/token"),
+			"another scheme":                 good("htu", strings.Replace(p.url, "http://", "https://", 1)+"/oauth/token"),
+			"another port":                   good("htu", "http://127.0.0.1:1/oauth/token"),
+			"htu that is only a path":        good("htu", "/oauth/token"),
+			"3 minutes ago":                  good("iat", now-180),
+			"in 3 minutes":                   good("iat", now+180),
 		} {
 			try(what, "invalid_dpop_proof", proof)
 		}
@@ -512,6 +516,529 @@ var boundLines = []line{
 					reader = p.client(t, grantway.OAuthClient{Roles: []grantway.Assignment{{Role: "auditor", Division: "*"}}}) // who may read clients may ask about their tokens
 				}
 				p.bound(t, reader, a.member("access_token"), "DPoP", map[string]any{"jkt": base64.RawURLEncoding.EncodeToString(sum)})
+			}
+		}
+	}},
+	{"S40 resource", func(t *testing.T, p *party) {
+		for _, format := range formats {
+			c := p.registered(t, grantway.ClientSettings{TokenFormat: format, Resources: []string{mail, "urn:example:api"}})
+			ask := func(code string, resources ...string) answer {
+				t.Helper()
+				return p.expect(t, fmt.Sprintf("%q", resources), code, grantBody+"&"+url.Values{"resource": resources}.Encode(), basic(c.ID, c.Secret))
+			}
+			for resource, aud := range map[string]string{"": p.url, p.url: p.url, mail: mail, "urn:example:api": "urn:example:api"} {
+				token := ask("", resource).member("access_token")
+				if about := p.introspect(t, c, token).object(); about["active"] != true || about["aud"] != aud {
+					t.Errorf("%s, resource %q: introspection says %v", format, resource, about)
+				}
+				if format == grantway.FormatJWT && opened(t, token, 1)["aud"] != aud {
+					t.Errorf("resource %q: claims %v", resource, opened(t, token, 1))
+				}
+			}
+			for _, bad := range []string{"mail.example/api", "/api", "api", mail + "#x", mail + "#", mail + "/", strings.ToUpper(mail), "https://other.example", p.url + "/", "https:"} {
+				ask("invalid_target", bad)
+			}
+			ask("invalid_target", mail, "https://other.example")
+			ask("invalid_target", mail, p.url) // each is known, and a token is for one
+		}
+		for _, bad := range []string{"/api", mail + "#x"} {
+			p.unregistrable(t, bad, "/resources/0", grantway.ClientSettings{Resources: []string{bad}})
+		}
+	}},
+	{"S41 least privilege", func(t *testing.T, p *party) {
+		const all, less = "credential.pick credential.status credential.use connector.read", "credential.pick credential.status"
+		for _, format := range formats {
+			c := p.registered(t, grantway.ClientSettings{TokenFormat: format, Resources: []string{mail}})
+			for form, want := range map[string]struct {
+				scope, aud          string
+				connectors, clients int // what the API answers who lists these
+			}{
+				grantBody: {all, p.url, http.StatusOK, http.StatusForbidden},
+				grantBody + "&scope=credential.pick+credential.status": {less, p.url, http.StatusForbidden, http.StatusForbidden},
+				grantBody + "&resource=" + url.QueryEscape(mail):       {all, mail, http.StatusUnauthorized, http.StatusUnauthorized},
+			} {
+				a := p.expect(t, form, "", form, basic(c.ID, c.Secret))
+				token := a.member("access_token")
+				about := p.introspect(t, c, token).object()
+				if a.member("scope") != want.scope || about["scope"] != want.scope || about["aud"] != want.aud {
+					t.Errorf("%s, %s: %v, and introspection says %v", format, form, a, about)
+				}
+				for path, status := range map[string]int{"/v1/connectors": want.connectors, "/v1/clients": want.clients} {
+					if a := p.send(t, http.MethodGet, path, "", header("Authorization", "Bearer "+token), elsewhere()); a.status != status {
+						t.Errorf("%s, %s: %s: got %v, want %d", format, form, path, a, status)
+					}
+				}
+			}
+		}
+		// Both ways to bind a token are offered, by S32 and S39 to be so.
+		if m := p.metadata(t); m["tls_client_certificate_bound_access_tokens"] != true || len(m.list("dpop_signing_alg_values_supported")) == 0 {
+			t.Errorf("metadata %v", m)
+		}
+	}},
+	{"S42 JWT", func(t *testing.T, p *party) {
+		seen := map[any]bool{}
+		for _, alg := range []string{grantway.AlgES256, grantway.AlgRS256, grantway.AlgEdDSA} {
+			c := p.registered(t, grantway.ClientSettings{TokenFormat: grantway.FormatJWT, TokenAlg: alg, TokenSeconds: 600})
+			for range 2 {
+				before := float64(time.Now().Unix())
+				a := p.expect(t, alg, "", grantBody, basic(c.ID, c.Secret))
+				token, after := a.member("access_token"), float64(time.Now().Unix())
+				if head := opened(t, token, 0); head["alg"] != alg || head["typ"] != "at+jwt" {
+					t.Errorf("header %v", head)
+				}
+				body := opened(t, token, 1)
+				iat, _ := body["iat"].(float64)
+				exp, _ := body["exp"].(float64)
+				if body["iss"] != p.url || body["aud"] != p.url || body["sub"] != c.ID || body["client_id"] != c.ID || body["scope"] != a.member("scope") ||
+					iat < before || iat > after || exp != iat+600 {
+					t.Errorf("%s: claims %v", alg, body)
+				}
+				if jti, _ := body["jti"].(string); len(jti) < 22 || seen[jti] {
+					t.Errorf("%s: jti %q", alg, jti)
+				}
+				seen[body["jti"]] = true
+				p.verify(t, token)
+				if a := p.call(t, "Bearer "+token); a.status != http.StatusOK {
+					t.Errorf("%s: %v", alg, a)
+				}
+			}
+		}
+		p.unregistrable(t, "unsigned", "/token_signing_alg", grantway.ClientSettings{TokenFormat: grantway.FormatJWT, TokenAlg: "none"})
+	}},
+	{"S43 subject", func(t *testing.T, p *party) {
+		var ann grantway.Invitation
+		email := strings.ToLower(rand.Text()) + "@example.com"
+		if a := p.owner.ask(p.hub, http.MethodPost, "/v1/people", grantway.Person{ID: "client_ann", Email: email, Name: "Ann", Roles: []grantway.Assignment{{Role: "application", Division: "home"}}}); a.status != http.StatusCreated || a.decode(&ann) != nil {
+			t.Fatal(a)
+		}
+		if strings.HasPrefix(ann.Person.ID, "client_") || ann.Person.ID == "" {
+			t.Errorf("a person has the id %q", ann.Person.ID)
+		}
+		for _, format := range formats {
+			c := p.client(t, grantway.OAuthClient{ID: ann.Person.ID, ClientSettings: grantway.ClientSettings{TokenFormat: format}}) // it cannot choose
+			if !strings.HasPrefix(c.ID, "client_") || len(c.ID) < len("client_")+26 || strings.Contains(c.ID, ann.Person.ID) {
+				t.Errorf("a client has the id %q", c.ID)
+			}
+			token := p.token(t, c)
+			if about := p.introspect(t, c, token).object(); about["sub"] != c.ID || about["client_id"] != c.ID {
+				t.Errorf("%s: introspection says %v", format, about)
+			}
+			if format == grantway.FormatJWT {
+				if body := opened(t, token, 1); body["sub"] != c.ID || body["client_id"] != c.ID {
+					t.Errorf("claims %v", body)
+				}
+			}
+		}
+	}},
+	{"S44 keys", func(t *testing.T, p *party) {
+		algs := []string{grantway.AlgRS256, grantway.AlgES256, grantway.AlgEdDSA}
+		list := func(method string) map[string]grantway.SigningKey {
+			t.Helper()
+			var page grantway.Page[grantway.SigningKey]
+			if a := p.owner.must(p.hub, method, "/v1/signing-keys", nil); a.decode(&page) != nil {
+				t.Fatal(a)
+			}
+			keys := map[string]grantway.SigningKey{}
+			for _, k := range page.Items {
+				keys[k.ID] = k
+			}
+			return keys
+		}
+		c, old, kids := map[string]grantway.OAuthClient{}, map[string]string{}, map[string]string{}
+		for _, alg := range algs {
+			c[alg] = p.registered(t, grantway.ClientSettings{TokenFormat: grantway.FormatJWT, TokenAlg: alg})
+			old[alg] = p.token(t, c[alg])
+			kids[alg] = p.verify(t, old[alg])
+		}
+
+		// A successor is published now and signs later; the old key stays for the longest of its tokens, and for caches.
+		before := list(http.MethodGet)
+		keys := list(http.MethodPost)
+		var cached int
+		a := p.send(t, http.MethodGet, "/oauth/jwks", "")
+		if _, err := fmt.Sscanf(a.header.Get("Cache-Control"), "max-age=%d", &cached); err != nil || cached <= 0 {
+			t.Errorf("Cache-Control %q: %v", a.header.Get("Cache-Control"), err)
+		}
+		next := map[string]string{}
+		for kid, k := range keys {
+			if _, there := before[kid]; !there && slices.Contains(algs, k.Alg) {
+				next[k.Alg] = kid
+				if ahead := time.Until(k.SignsFrom); ahead <= time.Duration(cached)*time.Second || !p.published(t, kid) {
+					t.Errorf("the successor %+v signs in %v; published: %t", k, ahead, p.published(t, kid))
+				}
+			}
+		}
+		for _, alg := range algs {
+			k, least := keys[kids[alg]], 172800*time.Second+time.Duration(cached)*time.Second
+			if next[alg] == "" || !k.SignsUntil.Equal(keys[next[alg]].SignsFrom) || k.RemovedAt.Sub(k.SignsUntil) < least {
+				t.Errorf("%s: %+v, and its successor %+v", alg, k, keys[next[alg]])
+			}
+			if kid := p.verify(t, p.token(t, c[alg])); kid != kids[alg] {
+				t.Errorf("%s: a token by %s, and its time has not come", alg, kid)
+			}
+		}
+		if again := list(http.MethodPost); len(again) != len(keys) {
+			t.Errorf("%d keys, and after one more rotation %d", len(keys), len(again))
+		}
+
+		// In an emergency a key goes at once, with all that it signed, and its successor signs.
+		for n, alg := range algs {
+			if a := p.call(t, "Bearer "+old[alg]); a.status != http.StatusOK {
+				t.Errorf("%s, before: %v", alg, a)
+			}
+			unused := p.token(t, c[alg]) // which the hub has not seen yet
+			p.owner.must(p.hub, http.MethodDelete, "/v1/signing-keys/"+kids[alg], nil)
+			for _, token := range []string{old[alg], unused} {
+				if a := p.call(t, "Bearer "+token, elsewhere()); a.status != http.StatusUnauthorized {
+					t.Errorf("%s, after: %v", alg, a)
+				}
+				if about := p.introspect(t, c[alg], token).object(); about["active"] != false {
+					t.Errorf("%s: introspection says %v", alg, about)
+				}
+			}
+			token := p.token(t, c[alg])
+			if kid := p.verify(t, token); kid != next[alg] || p.published(t, kids[alg]) {
+				t.Errorf("%s: the new key is %s, want %s; published is %t", alg, kid, next[alg], p.published(t, kids[alg]))
+			}
+			good := []string{token}
+			for _, other := range algs[n+1:] {
+				good = append(good, old[other])
+			}
+			for _, token := range good {
+				if a := p.call(t, "Bearer "+token); a.status != http.StatusOK {
+					t.Errorf("%s: another key's: %v", alg, a)
+				}
+			}
+		}
+	}},
+	{"S45 metadata", func(t *testing.T, p *party) {
+		const external = "https://hub.example"
+		for issuer, m := range map[string]metadata{p.url: p.metadata(t), external: p.beside(t, sqlite(t), external).metadata(t)} {
+			if u, err := url.Parse(issuer); m["issuer"] != issuer || err != nil || u.RawQuery != "" || u.Fragment != "" {
+				t.Errorf("issuer %v, want %s", m["issuer"], issuer)
+			}
+			for name, path := range map[string]string{"token_endpoint": "/oauth/token", "jwks_uri": "/oauth/jwks", "authorization_endpoint": "/oauth/authorize", "introspection_endpoint": "/oauth/introspect", "revocation_endpoint": "/oauth/revoke"} {
+				if m[name] != issuer+path {
+					t.Errorf("%s: %v", name, m[name])
+				}
+			}
+			for _, name := range []string{"response_types_supported", "grant_types_supported", "token_endpoint_auth_methods_supported", "token_endpoint_auth_signing_alg_values_supported"} {
+				if len(m.list(name)) == 0 {
+					t.Errorf("%s: %v", name, m[name])
+				}
+			}
+			if !slices.Contains(m.list("grant_types_supported"), "client_credentials") || !slices.Contains(m.list("token_endpoint_auth_signing_alg_values_supported"), "RS256") {
+				t.Errorf("metadata %v", m)
+			}
+			for name, value := range m {
+				list, isList := value.([]any)
+				if isList && len(list) == 0 || value == nil || value == "" || strings.Contains(name, "_alg_") && slices.Contains(m.list(name), "none") {
+					t.Errorf("%s: %v", name, value)
+				}
+				if methods := m.list(strings.Replace(name, "signing_alg_values", "methods", 1)); strings.Contains(name, "auth_signing_alg") && !slices.Contains(methods, "private_key_jwt") && !slices.Contains(methods, "client_secret_jwt") {
+					t.Errorf("%s is there, and the methods are %q", name, methods)
+				}
+			}
+		}
+		for _, wrong := range []string{external + "?a=b", external + "#a"} {
+			site := sqlite(t)
+			site.flags = []string{"--external-url", wrong}
+			if says := refused(t, site); !strings.Contains(says, "--external-url") {
+				t.Errorf("%s: %s", wrong, says)
+			}
+		}
+	}},
+	{"S46 true metadata", func(t *testing.T, p *party) {
+		m := p.metadata(t)
+		// Endpoints.
+		for name, method := range map[string]string{"token_endpoint": "POST", "introspection_endpoint": "POST", "revocation_endpoint": "POST", "jwks_uri": "GET", "authorization_endpoint": "GET"} {
+			uri, _ := m[name].(string)
+			path, ours := strings.CutPrefix(uri, p.url)
+			if a := p.send(t, method, path, "", elsewhere()); !ours || a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed || a.status >= 500 {
+				t.Errorf("%s %s: %v", name, uri, a)
+			}
+		}
+		// Grants.
+		c := p.registered(t, grantway.ClientSettings{})
+		grants := m.list("grant_types_supported")
+		for _, name := range append([]string{"password", "implicit", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:device_code", "urn:openid:params:grant-type:ciba"}, grants...) {
+			a := p.post(t, "grant_type="+url.QueryEscape(name), basic(c.ID, c.Secret), elsewhere())
+			if unknown := a.member("error") == "unsupported_grant_type"; unknown == slices.Contains(grants, name) {
+				t.Errorf("grant %s: %v", name, a)
+			}
+		}
+		// Response types and code challenges. Who is not signed in is sent to sign in, unless the request is wrong.
+		app := p.registered(t, grantway.ClientSettings{GrantType: grantway.GrantAuthorizationCode, AuthMethod: grantway.AuthNone, RedirectURIs: []string{"https://app.example/back"}, Scopes: []string{"connector.read"}})
+		for _, kind := range append([]string{"token", "id_token", "code token"}, m.list("response_types_supported")...) {
+			for _, way := range append([]string{"plain", "S512"}, m.list("code_challenge_methods_supported")...) {
+				query := url.Values{"response_type": {kind}, "client_id": {app.ID}, "code_challenge": {strings.Repeat("x", 43)}, "code_challenge_method": {way}}
+				to := p.location(t, "/oauth/authorize?"+query.Encode())
+				refused := !strings.HasPrefix(to, "/sign-in?")
+				if listed := slices.Contains(m.list("response_types_supported"), kind) && slices.Contains(m.list("code_challenge_methods_supported"), way); refused == listed {
+					t.Errorf("response type %s, challenge %s: sent to %s", kind, way, to)
+				}
+				if said := strings.Contains(to, "iss="+url.QueryEscape(p.url)); refused && said != (m["authorization_response_iss_parameter_supported"] == true) {
+					t.Errorf("sent to %s, and the metadata says %v", to, m["authorization_response_iss_parameter_supported"])
+				}
+			}
+		}
+		// Ways to authenticate, at each endpoint.
+		k, mine, self := newKey(t, "ES256"), newKey(t, "ES256").private.(*ecdsa.PrivateKey), selfSigned(t)
+		named := p.authority.issue(t, &x509.Certificate{DNSNames: []string{"true.example"}}, mine)
+		ways := map[string]func(s grantway.ClientSettings) (form string, shown edit){
+			grantway.AuthBasic: func(s grantway.ClientSettings) (string, edit) {
+				c := p.registered(t, s)
+				return "", basic(c.ID, c.Secret)
+			},
+			grantway.AuthPost: func(s grantway.ClientSettings) (string, edit) {
+				c := p.registered(t, s)
+				return "&client_id=" + c.ID + "&client_secret=" + c.Secret, nothing
+			},
+			grantway.AuthSecretJWT: func(s grantway.ClientSettings) (string, edit) {
+				c := p.registered(t, s)
+				return showing(keyPair{alg: "HS256", secret: []byte(c.Secret)}.sign(p.assertion(c))), nothing
+			},
+			grantway.AuthPrivateKeyJWT: func(s grantway.ClientSettings) (string, edit) {
+				s.JWKS = jwks(k)
+				return showing(k.sign(p.assertion(p.registered(t, s)))), nothing
+			},
+			grantway.AuthTLS: func(s grantway.ClientSettings) (string, edit) {
+				s.TLSDNS = "true.example"
+				return "&client_id=" + p.registered(t, s).ID, certificates(named)
+			},
+			grantway.AuthSelfSignedTLS: func(s grantway.ClientSettings) (string, edit) {
+				s.JWKS = x5c(self)
+				return "&client_id=" + p.registered(t, s).ID, certificates(self)
+			},
+			grantway.AuthNone: func(grantway.ClientSettings) (string, edit) { return "&client_id=" + app.ID, nothing },
+		}
+		for endpoint, form := range map[string]string{"token": grantBody, "introspection": "token=x", "revocation": "token=x"} {
+			path := strings.TrimPrefix(m[endpoint+"_endpoint"].(string), p.url)
+			listed := m.list(endpoint + "_endpoint_auth_methods_supported")
+			for name, way := range ways {
+				auth, shown := way(grantway.ClientSettings{AuthMethod: name})
+				a := p.send(t, http.MethodPost, path, form+auth, shown, elsewhere())
+				works := a.status == http.StatusOK || name == grantway.AuthNone && endpoint == "token" && a.member("error") == "unauthorized_client" // known, and not for this grant
+				if works != slices.Contains(listed, name) {
+					t.Errorf("%s by %s: got %v, and listed are %q", endpoint, name, a, listed)
+				}
+			}
+			for _, name := range listed {
+				if ways[name] == nil {
+					t.Errorf("%s by %s: this test does not know how", endpoint, name)
+				}
+			}
+		}
+		// Algorithms.
+		for _, alg := range m.list("token_endpoint_auth_signing_alg_values_supported") {
+			if strings.HasPrefix(alg, "HS") {
+				c := p.registered(t, grantway.ClientSettings{AuthMethod: grantway.AuthSecretJWT})
+				p.expect(t, alg, "", asserting(keyPair{alg: alg, secret: []byte(c.Secret)}.sign(p.assertion(c))))
+				continue
+			}
+			k := newKey(t, alg)
+			p.expect(t, alg, "", asserting(k.sign(p.assertion(p.keyed(t, k)))))
+		}
+		nonce := p.nonce(t, c)
+		for _, alg := range m.list("dpop_signing_alg_values_supported") {
+			p.expect(t, alg, "", grantBody, basic(c.ID, c.Secret), header("DPoP", p.proof(newKey(t, alg), http.MethodPost, "/oauth/token", "", "nonce", nonce)))
+		}
+		// Another configuration, another document: without an authority nobody has a certificate of one.
+		site := sqlite(t)
+		site.flags = p.site.flags[slices.Index(p.site.flags, "--trusted-proxies"):]
+		bare := p.beside(t, site, "")
+		m = bare.metadata(t)
+		for _, name := range []string{grantway.AuthTLS, grantway.AuthSelfSignedTLS} {
+			if slices.Contains(m.list("token_endpoint_auth_methods_supported"), name) {
+				t.Errorf("without --client-ca: %v", m)
+			}
+		}
+		if m["tls_client_certificate_bound_access_tokens"] == true {
+			t.Errorf("without --client-ca: %v", m)
+		}
+		form := grantBody + "&client_id=" + bare.registered(t, grantway.ClientSettings{AuthMethod: grantway.AuthTLS, TLSDNS: "true.example"}).ID
+		bare.expect(t, "no authority", "invalid_client", form, certificates(named))
+	}},
+	{"R04 verify JWT", func(t *testing.T, p *party) {
+		c := p.registered(t, grantway.ClientSettings{TokenFormat: grantway.FormatJWT, TokenAlg: grantway.AlgRS256, Resources: []string{mail}, TokenTyp: grantway.TypJWT})
+		token := p.token(t, c)
+		head, body, parts := opened(t, token, 0), opened(t, token, 1), strings.Split(token, ".")
+		if head["typ"] != "at+jwt" {
+			t.Errorf("typ %v of a token for the hub", head["typ"])
+		}
+		if a := p.call(t, "Bearer "+token); a.status != http.StatusOK {
+			t.Errorf("good: %v", a)
+		}
+		stranger, kid := newKey(t, "ES256"), head["kid"]
+		var public []byte // of the hub, which is no secret
+		set := p.keys(t)
+		for _, k := range set.Key(kid.(string)) {
+			var err error
+			if public, err = x509.MarshalPKIXPublicKey(k.Key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if public == nil {
+			t.Fatalf("no key %v", kid)
+		}
+		for what, bad := range map[string]string{
+			"another key with its kid":     keyPair{alg: "RS256", private: newKey(t, "RS256").private}.sign(body, "typ", "at+jwt", "kid", kid),
+			"another alg with its kid":     stranger.sign(body, "typ", "at+jwt", "kid", kid),
+			"another key, which it brings": stranger.sign(body, "typ", "at+jwt", "kid", kid, "jwk", stranger.public()),
+			"another key and kid":          stranger.sign(body, "typ", "at+jwt", "kid", "x"),
+			"the public key as a secret":   keyPair{alg: "HS256", secret: public}.sign(body, "typ", "at+jwt", "kid", kid),
+			"unsigned":                     keyPair{alg: "none"}.sign(body, "typ", "at+jwt", "kid", kid),
+			"without its signature":        parts[0] + "." + parts[1] + ".",
+			"two parts":                    parts[0] + "." + parts[1],
+			"cut":                          token[:len(token)-5],
+			"alg none":                     swap(token, 0, head.with("alg", "none")),
+			"alg PS256":                    swap(token, 0, head.with("alg", "PS256")),
+			"no kid":                       swap(token, 0, head.with("kid", nil)),
+			"another typ":                  swap(token, 0, head.with("typ", "JWT")),
+			"another sub":                  swap(token, 1, body.with("sub", "client_x")),
+			"a later exp":                  swap(token, 1, body.with("exp", body["exp"].(float64)+1)),
+			"another's, with typ JWT":      p.expect(t, mail, "", grantBody+"&resource="+url.QueryEscape(mail), basic(c.ID, c.Secret)).member("access_token"),
+			"an assertion of a key client": stranger.sign(p.assertion(p.keyed(t, stranger))),
+			"a proof":                      p.proof(stranger, http.MethodGet, "/v1/connectors", token),
+		} {
+			p.invalid(t, what, "Bearer "+bad)
+		}
+
+		// The hub moves, with its keys: what it signed under another name is another issuer's, also if it is for the new one.
+		const one, two = "https://one.example", "https://two.example"
+		site := sqlite(t)
+		b := p.beside(t, site, one)
+		c = b.registered(t, grantway.ClientSettings{TokenFormat: grantway.FormatJWT, Resources: []string{one, two}})
+		tokens := map[string]string{}
+		for _, resource := range []string{one, two} {
+			a := b.post(t, grantBody+"&resource="+url.QueryEscape(resource), basic(c.ID, c.Secret))
+			a.want(t, http.StatusOK, "")
+			tokens[resource] = a.member("access_token")
+			if body := opened(t, tokens[resource], 1); body["iss"] != one || body["aud"] != resource {
+				t.Errorf("claims %v", body)
+			}
+		}
+		b.stop()
+		for _, name := range []string{two, one} {
+			b = p.beside(t, site, name)
+			for resource, token := range tokens {
+				status := http.StatusUnauthorized
+				if name == one && resource == one {
+					status = http.StatusOK
+				}
+				if a := b.call(t, "Bearer "+token); a.status != status {
+					t.Errorf("a token of %s for %s, at %s: got %v, want %d", one, resource, name, a, status)
+				}
+			}
+			b.stop()
+		}
+	}},
+	{"R05 audience", func(t *testing.T, p *party) {
+		for _, format := range formats {
+			c := p.registered(t, grantway.ClientSettings{TokenFormat: format, Resources: []string{mail, p.url + "/v1/connectors"}})
+			for _, resource := range c.Resources {
+				token := p.expect(t, resource, "", grantBody+"&resource="+url.QueryEscape(resource), basic(c.ID, c.Secret)).member("access_token")
+				for range 2 { // the second time it is known
+					p.invalid(t, format+" for "+resource, "Bearer "+token)
+				}
+				if about := p.introspect(t, c, token).object(); about["active"] != true || about["aud"] != resource { // it is good, and not for the hub
+					t.Errorf("%s: introspection says %v", format, about)
+				}
+				p.invalid(t, format+" for "+resource+", after introspection", "Bearer "+token)
+			}
+		}
+	}},
+	{"R06 DPoP-bound", func(t *testing.T, p *party) {
+		k, other := newKey(t, "ES256"), newKey(t, "ES256")
+		for _, format := range formats {
+			c := p.registered(t, grantway.ClientSettings{TokenFormat: format})
+			token, plain := p.proved(t, c, k), p.token(t, c)
+			prove := func(k keyPair, token string, pairs ...any) edit {
+				return header("DPoP", p.proof(k, http.MethodGet, "/v1/connectors", token, pairs...))
+			}
+			used := prove(k, token)
+			for what, proof := range map[string]edit{"good": used, "with a nonce": prove(k, token, "nonce", p.nonce(t, c)), "htu with a query": prove(k, token, "htu", p.url+"/v1/connectors?a=b")} {
+				if a := p.call(t, "DPoP "+token, proof, elsewhere()); a.status != http.StatusOK {
+					t.Errorf("%s, %s: %v", format, what, a)
+				}
+			}
+			if a := p.call(t, "dpop "+token, prove(k, token), elsewhere()); a.status != http.StatusOK {
+				t.Errorf("%s, in small letters: %v", format, a)
+			}
+			for what, test := range map[string]struct {
+				authorization string
+				proof         edit
+			}{
+				"as Bearer":             {"Bearer " + token, nothing},
+				"as Bearer, with proof": {"Bearer " + token, prove(k, token)},
+				"no proof":              {"DPoP " + token, nothing},
+				"no JWT":                {"DPoP " + token, header("DPoP", "x")},
+				"two proofs": {"DPoP " + token, func(r *http.Request) {
+					prove(k, token)(r)
+					r.Header.Add("DPoP", p.proof(k, http.MethodGet, "/v1/connectors", token))
+				}},
+				"a used proof":             {"DPoP " + token, used},
+				"by another key":           {"DPoP " + token, prove(other, token)},
+				"no ath":                   {"DPoP " + token, prove(k, "")},
+				"ath of another token":     {"DPoP " + token, prove(k, plain)},
+				"for another method":       {"DPoP " + token, prove(k, token, "htm", http.MethodPost)},
+				"for another URI":          {"DPoP " + token, prove(k, token, "htu", p.url+"/v1/credentials")},
+				"old":                      {"DPoP " + token, prove(k, token, "iat", time.Now().Unix()-180)},
+				"a nonce that is none":     {"DPoP " + token, prove(k, token, "nonce", "x")},
+				"a token that is no key's": {"DPoP " + plain, prove(k, plain)},
+			} {
+				if a := p.call(t, test.authorization, test.proof, elsewhere()); a.status != http.StatusUnauthorized {
+					t.Errorf("%s, %s: got %v, want 401", format, what, a)
+				}
+			}
+		}
+	}},
+	{"R07 certificate-bound", func(t *testing.T, p *party) {
+		mine := selfSigned(t)
+		for _, format := range formats {
+			c := p.registered(t, grantway.ClientSettings{TokenFormat: format, CertificateBound: true})
+			token := p.expect(t, format, "", grantBody, basic(c.ID, c.Secret), certificates(mine)).member("access_token")
+			if a := p.call(t, "Bearer "+token, certificates(mine), elsewhere()); a.status != http.StatusOK {
+				t.Errorf("%s: %v", format, a)
+			}
+			for what, shown := range map[string]edit{
+				"none": nothing, "another": certificates(selfSigned(t)), "another before it": certificates(selfSigned(t), mine), "one that is none": header("Client-Cert", ":AAAA:"),
+			} {
+				p.invalid(t, format+", "+what, "Bearer "+token, shown)
+			}
+		}
+	}},
+	{"R08 DPoP challenge", func(t *testing.T, p *party) {
+		k, c := newKey(t, "ES256"), p.registered(t, grantway.ClientSettings{})
+		token, plain := p.proved(t, c, k), p.token(t, c)
+		prove := func(token string, pairs ...any) edit {
+			return header("DPoP", p.proof(k, http.MethodGet, "/v1/connectors", token, pairs...))
+		}
+		algs := `algs="` + strings.Join(p.metadata(t).list("dpop_signing_alg_values_supported"), " ") + `"`
+		for what, test := range map[string]struct {
+			authorization string
+			proof         edit
+			code          string
+		}{
+			"no proof":       {"DPoP " + token, nothing, "invalid_dpop_proof"},
+			"a wrong one":    {"DPoP " + token, prove("x"), "invalid_dpop_proof"},
+			"no token of us": {"DPoP gwt_x", prove("gwt_x"), "invalid_token"},
+			"not bound":      {"DPoP " + plain, prove(plain), "invalid_token"},
+			"as Bearer":      {"Bearer " + token, prove(token), "invalid_token"},
+			"a wrong nonce":  {"DPoP " + token, prove(token, "nonce", "x"), "use_dpop_nonce"},
+		} {
+			a := p.call(t, test.authorization, test.proof, elsewhere())
+			challenge := a.header.Get("WWW-Authenticate")
+			if a.status != http.StatusUnauthorized || !strings.HasPrefix(challenge, "DPoP ") || !strings.Contains(challenge, algs) || !strings.Contains(challenge, `error="`+test.code+`"`) {
+				t.Errorf("%s: got %d %q, want the scheme DPoP, %s and %s", what, a.status, challenge, test.code, algs)
+			}
+			nonces := a.header.Values("DPoP-Nonce")
+			if want := test.code == "use_dpop_nonce"; want != (len(nonces) == 1) {
+				t.Errorf("%s: nonces %q", what, nonces)
+			} else if want {
+				if a := p.call(t, "DPoP "+token, prove(token, "nonce", nonces[0]), elsewhere()); a.status != http.StatusOK {
+					t.Errorf("with the nonce it gave: %v", a)
+				}
 			}
 		}
 	}},
@@ -661,10 +1188,13 @@ func swap(jwt string, part int, c claims) string {
 
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// asserting is a token request with an assertion.
-func asserting(jwt string) string {
-	return grantBody + "&" + url.Values{"client_assertion_type": {assertionType}, "client_assertion": {jwt}}.Encode()
+// showing is an assertion in a form.
+func showing(jwt string) string {
+	return "&" + url.Values{"client_assertion_type": {assertionType}, "client_assertion": {jwt}}.Encode()
 }
+
+// asserting is a token request with an assertion.
+func asserting(jwt string) string { return grantBody + showing(jwt) }
 
 // assertion is one of c that is good.
 func (p *party) assertion(c grantway.OAuthClient) claims {
@@ -707,7 +1237,7 @@ func (p *party) keyed(t *testing.T, keys ...keyPair) grantway.OAuthClient {
 // unregistrable checks that there can be no client with these settings, because of the member at pointer.
 func (p *party) unregistrable(t *testing.T, what, pointer string, s grantway.ClientSettings) {
 	t.Helper()
-	a := p.owner.ask(p.hub, http.MethodPost, "/v1/clients", grantway.OAuthClient{Name: "app", Roles: []grantway.Assignment{{Role: "application", Division: "home"}}, ClientSettings: s})
+	a := p.owner.ask(p.hub, http.MethodPost, "/v1/clients", grantway.OAuthClient{Name: strings.ToLower(rand.Text()), Roles: []grantway.Assignment{{Role: "application", Division: "home"}}, ClientSettings: s})
 	if a.status != http.StatusUnprocessableEntity || !strings.Contains(string(a.body), `"`+pointer+`"`) {
 		t.Errorf("%s: got %v, want 422 because of %s", what, a, pointer)
 	}
@@ -744,6 +1274,100 @@ func (p *party) bound(t *testing.T, c grantway.OAuthClient, token, kind string, 
 		}
 	}
 }
+
+// proved gets a token for c that is bound to k.
+func (p *party) proved(t *testing.T, c grantway.OAuthClient, k keyPair) string {
+	t.Helper()
+	return p.expect(t, "a bound token", "", grantBody, basic(c.ID, c.Secret), header("DPoP", p.proof(k, http.MethodPost, "/oauth/token", "", "nonce", p.nonce(t, c)))).member("access_token")
+}
+
+// invalid checks that the API refuses a token, and says why (RFC 6750 section 3.1).
+func (p *party) invalid(t *testing.T, what, authorization string, edits ...edit) {
+	t.Helper()
+	a := p.call(t, authorization, append([]edit{elsewhere()}, edits...)...)
+	if challenge := a.header.Get("WWW-Authenticate"); a.status != http.StatusUnauthorized || !strings.Contains(challenge, `error="invalid_token"`) {
+		t.Errorf("%s: got %v %q, want 401 invalid_token", what, a, challenge)
+	}
+}
+
+// keys are those that the hub publishes.
+func (p *party) keys(t *testing.T) (set jose.JSONWebKeySet) {
+	t.Helper()
+	a := p.send(t, http.MethodGet, "/oauth/jwks", "")
+	if err := a.decode(&set); err != nil || a.status != http.StatusOK {
+		t.Fatalf("%v: %v", a, err)
+	}
+	for _, k := range set.Keys {
+		if !k.IsPublic() || k.KeyID == "" || k.Use != "sig" {
+			t.Errorf("published is %+v", k)
+		}
+	}
+	return set
+}
+
+func (p *party) published(t *testing.T, kid string) bool {
+	t.Helper()
+	set := p.keys(t)
+	return len(set.Key(kid)) == 1
+}
+
+// verify checks a JWT as another API would, and returns the name of its key.
+func (p *party) verify(t *testing.T, token string) (kid string) {
+	t.Helper()
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
+	if err != nil {
+		t.Fatalf("%q: %v", token, err)
+	}
+	kid = jws.Signatures[0].Protected.KeyID
+	set := p.keys(t)
+	found := set.Key(kid)
+	if len(found) != 1 || found[0].Algorithm != jws.Signatures[0].Protected.Algorithm {
+		t.Fatalf("the keys of %q are %+v", kid, found)
+	}
+	if _, err := jws.Verify(found[0]); err != nil {
+		t.Errorf("by %s: %v", kid, err)
+	}
+	return kid
+}
+
+// metadata is the document of RFC 8414.
+type metadata map[string]any
+
+func (p *party) metadata(t *testing.T) (m metadata) {
+	t.Helper()
+	a := p.send(t, http.MethodGet, "/.well-known/oauth-authorization-server", "")
+	if err := a.decode(&m); err != nil || a.status != http.StatusOK || a.header.Get("Content-Type") != "application/json" {
+		t.Fatalf("%v %v: %v", a, a.header, err)
+	}
+	return m
+}
+
+// list is a member that is a list of strings.
+func (m metadata) list(name string) (list []string) {
+	all, _ := m[name].([]any)
+	for _, one := range all {
+		list = append(list, fmt.Sprint(one))
+	}
+	return list
+}
+
+// location is where a browser is sent that asks for path.
+func (p *party) location(t *testing.T, path string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := p.owner.http.Transport.RoundTrip(req) // which does not follow
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.Header.Get("Location")
+}
+
+// nothing changes nothing.
+func nothing(*http.Request) {}
 
 var addresses atomic.Uint32
 
