@@ -38,6 +38,8 @@ import (
 
 const mail = "https://mail.example/api" // another API that tokens are for
 
+var application = []grantway.Assignment{{Role: "application", Division: "home"}}
+
 var formats = []string{grantway.FormatOpaque, grantway.FormatJWT}
 
 // boundLines are the lines about keys and certificates of clients, about tokens that are bound to them, and about what becomes
@@ -303,21 +305,20 @@ var boundLines = []line{
 			return p.authority.issue(t, &x509.Certificate{DNSNames: []string{name}}, key)
 		}
 		mine, other := issue("app.example"), issue("other.example")
-		value := func(c *x509.Certificate) string { return ":" + base64.StdEncoding.EncodeToString(c.Raw) + ":" }
 		s := grantway.ClientSettings{AuthMethod: grantway.AuthTLS, TLSDNS: "app.example"}
 		form := grantBody + "&client_id=" + p.registered(t, s).ID
-		p.expect(t, "good", "", form, header("Client-Cert", value(mine)))
+		p.expect(t, "good", "", form, header("Client-Cert", clientCert(mine)))
 		for what, headers := range map[string]http.Header{
-			"two of them":        {"Client-Cert": {value(mine), value(mine)}},
-			"two in one":         {"Client-Cert": {value(other) + ", " + value(mine)}},
-			"a chain alone":      {"Client-Cert-Chain": {value(mine)}},
-			"without colons":     {"Client-Cert": {strings.Trim(value(mine), ":")}},
+			"two of them":        {"Client-Cert": {clientCert(mine), clientCert(mine)}},
+			"two in one":         {"Client-Cert": {clientCert(other) + ", " + clientCert(mine)}},
+			"a chain alone":      {"Client-Cert-Chain": {clientCert(mine)}},
+			"without colons":     {"Client-Cert": {strings.Trim(clientCert(mine), ":")}},
 			"PEM, as some do it": {"Client-Cert": {url.QueryEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: mine.Raw})))}},
 			"not a certificate":  {"Client-Cert": {":AAAA:"}},
-			"another name 1":     {"X-Client-Cert": {value(mine)}},
-			"another name 2":     {"X-Ssl-Client-Cert": {value(mine)}},
-			"another name 3":     {"Ssl-Client-Cert": {value(mine)}},
-			"another name 4":     {"X-Forwarded-Client-Cert": {"Cert=" + value(mine)}},
+			"another name 1":     {"X-Client-Cert": {clientCert(mine)}},
+			"another name 2":     {"X-Ssl-Client-Cert": {clientCert(mine)}},
+			"another name 3":     {"Ssl-Client-Cert": {clientCert(mine)}},
+			"another name 4":     {"X-Forwarded-Client-Cert": {"Cert=" + clientCert(mine)}},
 		} {
 			p.expect(t, what, "invalid_client", form, func(r *http.Request) { maps.Copy(r.Header, headers) })
 		}
@@ -374,6 +375,7 @@ var boundLines = []line{
 			t.Fatalf("%v %s", err, text)
 		}
 		partial := claims{"dp": "AQ", "kty": "EC", "crv": "P-256", "x": private["x"], "y": private["y"]} // a reader of EC keys passes over dp
+		try("the same without dp", "", k.sign(body(), "typ", "dpop+jwt", "jwk", partial.with("dp", nil)))
 		secret := []byte("0123456789abcdef0123456789abcdef")
 		octets := claims{"kty": "oct", "k": base64.RawURLEncoding.EncodeToString(secret)}
 		for what, proof := range map[string]string{
@@ -570,7 +572,7 @@ var boundLines = []line{
 				}
 			}
 		}
-		// Both ways to bind a token are offered, by S32 and S39 to be so.
+		// S32 and S39 show that both ways to bind a token work; here they are offered.
 		if m := p.metadata(t); m["tls_client_certificate_bound_access_tokens"] != true || len(m.list("dpop_signing_alg_values_supported")) == 0 {
 			t.Errorf("metadata %v", m)
 		}
@@ -608,7 +610,8 @@ var boundLines = []line{
 	{"S43 subject", func(t *testing.T, p *party) {
 		var ann grantway.Invitation
 		email := strings.ToLower(rand.Text()) + "@example.com"
-		if a := p.owner.ask(p.hub, http.MethodPost, "/v1/people", grantway.Person{ID: "client_ann", Email: email, Name: "Ann", Roles: []grantway.Assignment{{Role: "application", Division: "home"}}}); a.status != http.StatusCreated || a.decode(&ann) != nil {
+		a := p.owner.ask(p.hub, http.MethodPost, "/v1/people", grantway.Person{ID: "client_ann", Email: email, Name: "Ann", Roles: application})
+		if a.status != http.StatusCreated || a.decode(&ann) != nil {
 			t.Fatal(a)
 		}
 		if strings.HasPrefix(ann.Person.ID, "client_") || ann.Person.ID == "" {
@@ -717,26 +720,30 @@ var boundLines = []line{
 			if u, err := url.Parse(issuer); m["issuer"] != issuer || err != nil || u.RawQuery != "" || u.Fragment != "" {
 				t.Errorf("issuer %v, want %s", m["issuer"], issuer)
 			}
-			for name, path := range map[string]string{"token_endpoint": "/oauth/token", "jwks_uri": "/oauth/jwks", "authorization_endpoint": "/oauth/authorize", "introspection_endpoint": "/oauth/introspect", "revocation_endpoint": "/oauth/revoke"} {
+			for name, path := range map[string]string{
+				"token_endpoint": "/oauth/token", "jwks_uri": "/oauth/jwks", "authorization_endpoint": "/oauth/authorize",
+				"introspection_endpoint": "/oauth/introspect", "revocation_endpoint": "/oauth/revoke",
+			} {
 				if m[name] != issuer+path {
 					t.Errorf("%s: %v", name, m[name])
 				}
 			}
-			for _, name := range []string{"response_types_supported", "grant_types_supported", "token_endpoint_auth_methods_supported", "token_endpoint_auth_signing_alg_values_supported"} {
-				if len(m.list(name)) == 0 {
+			for name, one := range map[string]string{
+				"response_types_supported": "code", "grant_types_supported": "client_credentials", "token_endpoint_auth_methods_supported": "private_key_jwt",
+			} {
+				if !slices.Contains(m.list(name), one) {
 					t.Errorf("%s: %v", name, m[name])
 				}
-			}
-			if !slices.Contains(m.list("grant_types_supported"), "client_credentials") || !slices.Contains(m.list("token_endpoint_auth_signing_alg_values_supported"), "RS256") {
-				t.Errorf("metadata %v", m)
 			}
 			for name, value := range m {
 				list, isList := value.([]any)
 				if isList && len(list) == 0 || value == nil || value == "" || strings.Contains(name, "_alg_") && slices.Contains(m.list(name), "none") {
 					t.Errorf("%s: %v", name, value)
 				}
-				if methods := m.list(strings.Replace(name, "signing_alg_values", "methods", 1)); strings.Contains(name, "auth_signing_alg") && !slices.Contains(methods, "private_key_jwt") && !slices.Contains(methods, "client_secret_jwt") {
-					t.Errorf("%s is there, and the methods are %q", name, methods)
+				signed := func(method string) bool { return strings.HasSuffix(method, "_jwt") }
+				algs := m.list(strings.Replace(name, "auth_methods", "auth_signing_alg_values", 1))
+				if strings.HasSuffix(name, "auth_methods_supported") && slices.ContainsFunc(m.list(name), signed) && !slices.Contains(algs, "RS256") {
+					t.Errorf("%s is %v, and the algorithms %q", name, value, algs)
 				}
 			}
 		}
@@ -751,7 +758,9 @@ var boundLines = []line{
 	{"S46 true metadata", func(t *testing.T, p *party) {
 		m := p.metadata(t)
 		// Endpoints.
-		for name, method := range map[string]string{"token_endpoint": "POST", "introspection_endpoint": "POST", "revocation_endpoint": "POST", "jwks_uri": "GET", "authorization_endpoint": "GET"} {
+		for name, method := range map[string]string{
+			"token_endpoint": "POST", "introspection_endpoint": "POST", "revocation_endpoint": "POST", "jwks_uri": "GET", "authorization_endpoint": "GET",
+		} {
 			uri, _ := m[name].(string)
 			path, ours := strings.CutPrefix(uri, p.url)
 			if a := p.send(t, method, path, "", elsewhere()); !ours || a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed || a.status >= 500 {
@@ -761,23 +770,26 @@ var boundLines = []line{
 		// Grants.
 		c := p.registered(t, grantway.ClientSettings{})
 		grants := m.list("grant_types_supported")
-		for _, name := range append([]string{"password", "implicit", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:device_code", "urn:openid:params:grant-type:ciba"}, grants...) {
+		others := []string{"password", "implicit", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:device_code"}
+		for _, name := range slices.Concat(others, grants) {
 			a := p.post(t, "grant_type="+url.QueryEscape(name), basic(c.ID, c.Secret), elsewhere())
 			if unknown := a.member("error") == "unsupported_grant_type"; unknown == slices.Contains(grants, name) {
 				t.Errorf("grant %s: %v", name, a)
 			}
 		}
 		// Response types and code challenges. Who is not signed in is sent to sign in, unless the request is wrong.
-		app := p.registered(t, grantway.ClientSettings{GrantType: grantway.GrantAuthorizationCode, AuthMethod: grantway.AuthNone, RedirectURIs: []string{"https://app.example/back"}, Scopes: []string{"connector.read"}})
+		app := p.registered(t, grantway.ClientSettings{
+			GrantType: grantway.GrantAuthorizationCode, AuthMethod: grantway.AuthNone, RedirectURIs: []string{"https://app.example/back"}, Scopes: []string{"connector.read"},
+		})
 		for _, kind := range append([]string{"token", "id_token", "code token"}, m.list("response_types_supported")...) {
 			for _, way := range append([]string{"plain", "S512"}, m.list("code_challenge_methods_supported")...) {
 				query := url.Values{"response_type": {kind}, "client_id": {app.ID}, "code_challenge": {strings.Repeat("x", 43)}, "code_challenge_method": {way}}
 				to := p.location(t, "/oauth/authorize?"+query.Encode())
-				refused := !strings.HasPrefix(to, "/sign-in?")
-				if listed := slices.Contains(m.list("response_types_supported"), kind) && slices.Contains(m.list("code_challenge_methods_supported"), way); refused == listed {
+				wrong := !strings.HasPrefix(to, "/sign-in?")
+				if listed := slices.Contains(m.list("response_types_supported"), kind) && slices.Contains(m.list("code_challenge_methods_supported"), way); wrong == listed {
 					t.Errorf("response type %s, challenge %s: sent to %s", kind, way, to)
 				}
-				if said := strings.Contains(to, "iss="+url.QueryEscape(p.url)); refused && said != (m["authorization_response_iss_parameter_supported"] == true) {
+				if said := strings.Contains(to, "iss="+url.QueryEscape(p.url)); wrong && said != (m["authorization_response_iss_parameter_supported"] == true) {
 					t.Errorf("sent to %s, and the metadata says %v", to, m["authorization_response_iss_parameter_supported"])
 				}
 			}
@@ -843,21 +855,19 @@ var boundLines = []line{
 		for _, alg := range m.list("dpop_signing_alg_values_supported") {
 			p.expect(t, alg, "", grantBody, basic(c.ID, c.Secret), header("DPoP", p.proof(newKey(t, alg), http.MethodPost, "/oauth/token", "", "nonce", nonce)))
 		}
-		// Another configuration, another document: without an authority nobody has a certificate of one.
-		site := sqlite(t)
-		site.flags = p.site.flags[slices.Index(p.site.flags, "--trusted-proxies"):]
-		bare := p.beside(t, site, "")
+		// Another configuration, another document: here nobody can show a certificate.
+		bare := p.beside(t, sqlite(t), "")
 		m = bare.metadata(t)
 		for _, name := range []string{grantway.AuthTLS, grantway.AuthSelfSignedTLS} {
 			if slices.Contains(m.list("token_endpoint_auth_methods_supported"), name) {
-				t.Errorf("without --client-ca: %v", m)
+				t.Errorf("without certificates: %v", m)
 			}
 		}
 		if m["tls_client_certificate_bound_access_tokens"] == true {
-			t.Errorf("without --client-ca: %v", m)
+			t.Errorf("without certificates: %v", m)
 		}
 		form := grantBody + "&client_id=" + bare.registered(t, grantway.ClientSettings{AuthMethod: grantway.AuthTLS, TLSDNS: "true.example"}).ID
-		bare.expect(t, "no authority", "invalid_client", form, certificates(named))
+		bare.post(t, form, certificates(named)).want(t, http.StatusUnauthorized, "invalid_client")
 	}},
 	{"R04 verify JWT", func(t *testing.T, p *party) {
 		c := p.registered(t, grantway.ClientSettings{TokenFormat: grantway.FormatJWT, TokenAlg: grantway.AlgRS256, Resources: []string{mail}, TokenTyp: grantway.TypJWT})
@@ -957,7 +967,9 @@ var boundLines = []line{
 				return header("DPoP", p.proof(k, http.MethodGet, "/v1/connectors", token, pairs...))
 			}
 			used := prove(k, token)
-			for what, proof := range map[string]edit{"good": used, "with a nonce": prove(k, token, "nonce", p.nonce(t, c)), "htu with a query": prove(k, token, "htu", p.url+"/v1/connectors?a=b")} {
+			for what, proof := range map[string]edit{
+				"good": used, "with a nonce": prove(k, token, "nonce", p.nonce(t, c)), "htu with a query": prove(k, token, "htu", p.url+"/v1/connectors?a=b"),
+			} {
 				if a := p.call(t, "DPoP "+token, proof, elsewhere()); a.status != http.StatusOK {
 					t.Errorf("%s, %s: %v", format, what, a)
 				}
@@ -1237,7 +1249,7 @@ func (p *party) keyed(t *testing.T, keys ...keyPair) grantway.OAuthClient {
 // unregistrable checks that there can be no client with these settings, because of the member at pointer.
 func (p *party) unregistrable(t *testing.T, what, pointer string, s grantway.ClientSettings) {
 	t.Helper()
-	a := p.owner.ask(p.hub, http.MethodPost, "/v1/clients", grantway.OAuthClient{Name: strings.ToLower(rand.Text()), Roles: []grantway.Assignment{{Role: "application", Division: "home"}}, ClientSettings: s})
+	a := p.owner.ask(p.hub, http.MethodPost, "/v1/clients", grantway.OAuthClient{Name: strings.ToLower(rand.Text()), Roles: application, ClientSettings: s})
 	if a.status != http.StatusUnprocessableEntity || !strings.Contains(string(a.body), `"`+pointer+`"`) {
 		t.Errorf("%s: got %v, want 422 because of %s", what, a, pointer)
 	}
@@ -1278,7 +1290,8 @@ func (p *party) bound(t *testing.T, c grantway.OAuthClient, token, kind string, 
 // proved gets a token for c that is bound to k.
 func (p *party) proved(t *testing.T, c grantway.OAuthClient, k keyPair) string {
 	t.Helper()
-	return p.expect(t, "a bound token", "", grantBody, basic(c.ID, c.Secret), header("DPoP", p.proof(k, http.MethodPost, "/oauth/token", "", "nonce", p.nonce(t, c)))).member("access_token")
+	proof := p.proof(k, http.MethodPost, "/oauth/token", "", "nonce", p.nonce(t, c))
+	return p.expect(t, "a bound token", "", grantBody, basic(c.ID, c.Secret), header("DPoP", proof)).member("access_token")
 }
 
 // invalid checks that the API refuses a token, and says why (RFC 6750 section 3.1).
@@ -1377,13 +1390,17 @@ func elsewhere() edit {
 	return from(netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)}).String())
 }
 
+// clientCert is a certificate in a header (RFC 9440 section 2).
+func clientCert(c *x509.Certificate) string {
+	return ":" + base64.StdEncoding.EncodeToString(c.Raw) + ":"
+}
+
 // certificates are what the client has shown to the proxy, which passes it on (RFC 9440).
 func certificates(leaf *x509.Certificate, chain ...*x509.Certificate) edit {
-	value := func(c *x509.Certificate) string { return ":" + base64.StdEncoding.EncodeToString(c.Raw) + ":" }
 	return func(r *http.Request) {
-		r.Header.Set("Client-Cert", value(leaf))
+		r.Header.Set("Client-Cert", clientCert(leaf))
 		for _, c := range chain {
-			r.Header.Add("Client-Cert-Chain", value(c))
+			r.Header.Add("Client-Cert-Chain", clientCert(c))
 		}
 	}
 }
@@ -1465,7 +1482,8 @@ func (a *authority) below(t *testing.T) *authority {
 	if a.certificate == nil {
 		a = &authority{key: key}
 	}
-	return &authority{key, a.issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "authority " + rand.Text()}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, key)}
+	name := pkix.Name{CommonName: "authority " + rand.Text()}
+	return &authority{key, a.issue(t, &x509.Certificate{Subject: name, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, key)}
 }
 
 // selfSigned is a certificate of nobody but itself.
