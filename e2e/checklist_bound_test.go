@@ -747,7 +747,7 @@ var boundLines = []line{
 				}
 			}
 		}
-		for _, wrong := range []string{external + "?a=b", external + "#a"} {
+		for _, wrong := range []string{external + "?a=b", external + "#a", "http://hub.example"} {
 			site := sqlite(t)
 			site.flags = []string{"--external-url", wrong}
 			if says := refused(t, site); !strings.Contains(says, "--external-url") {

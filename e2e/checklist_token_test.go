@@ -153,10 +153,10 @@ var tokenLines = []line{
 		c, other := p.client(t, grantway.OAuthClient{}), p.client(t, grantway.OAuthClient{})
 		inBody := "&client_id=" + c.ID + "&client_secret=" + c.Secret
 		p.post(t, grantBody+"&client_id="+c.ID, basic(c.ID, c.Secret)).want(t, 200, "")
-		for _, two := range []string{"&client_id=" + other.ID, "&client_secret=" + c.Secret, inBody, asserting("x")} {
+		for _, two := range []string{"&client_id=" + other.ID, "&client_secret=" + c.Secret, inBody, showing("x")} {
 			p.post(t, grantBody+two, basic(c.ID, c.Secret)).want(t, 400, "invalid_request")
 		}
-		p.post(t, grantBody+inBody+asserting("x")).want(t, 400, "invalid_request")
+		p.post(t, grantBody+inBody+showing("x")).want(t, 400, "invalid_request")
 		p.post(t, grantBody, basic(c.ID, c.Secret), func(r *http.Request) {
 			r.Header.Add("Authorization", r.Header.Get("Authorization"))
 		}).want(t, 400, "invalid_request")
@@ -211,7 +211,7 @@ var tokenLines = []line{
 			for way, a := range map[string]answer{
 				"header":    p.post(t, grantBody, basic(c.ID, c.Secret), here),
 				"body":      p.post(t, grantBody+"&client_id="+c.ID+"&client_secret="+c.Secret, here),
-				"assertion": p.post(t, grantBody+asserting(jwt), here),
+				"assertion": p.post(t, grantBody+showing(jwt), here),
 			} {
 				if good := way == test.way; good != (a.status == 200) || !good && a.member("error") != "invalid_client" {
 					t.Errorf("%s, secret in %s: %v", test.settings.AuthMethod, way, a)
@@ -226,7 +226,7 @@ var tokenLines = []line{
 			"an unknown client": p.post(t, grantBody, basic("client_unknown", "gws_wrong"), here),
 			"another scheme":    p.post(t, grantBody, header("Authorization", "Bearer x"), here),
 			"in the body":       p.post(t, grantBody+"&client_id="+c.ID+"&client_secret=x", here),
-			"an assertion":      p.post(t, grantBody+"&client_id="+c.ID+asserting("x"), here),
+			"an assertion":      p.post(t, grantBody+"&client_id="+c.ID+showing("x"), here),
 			"nothing":           p.post(t, grantBody, here),
 		} {
 			if a.want(t, 401, "invalid_client"); a.header.Get("WWW-Authenticate") != `Basic realm="grantway"` {
@@ -393,7 +393,7 @@ var tokenLines = []line{
 			"resource":  p.post(t, grantBody+"&resource="+canary, auth),
 			"client":    p.post(t, grantBody, basic(canary, canary), here),
 			"secret":    p.post(t, grantBody+"&client_id="+c.ID+"&client_secret="+canary, here),
-			"assertion": p.post(t, grantBody+"&client_id="+c.ID+asserting(canary), here),
+			"assertion": p.post(t, grantBody+"&client_id="+c.ID+showing(canary), here),
 			"kind":      p.post(t, grantBody+"&client_assertion="+canary+"&client_assertion_type="+canary, here),
 			"scheme":    p.post(t, grantBody, header("Authorization", canary+" x"), here),
 			"basic":     p.post(t, grantBody, header("Authorization", "Basic "+canary), here),
@@ -867,9 +867,6 @@ var tokenLines = []line{
 	}},
 }
 
-// formats are those of access tokens; what becomes of a token must not depend on it.
-var formats = []string{grantway.FormatOpaque, grantway.FormatJWT}
-
 func ofFormat(format string) grantway.OAuthClient {
 	return grantway.OAuthClient{ClientSettings: grantway.ClientSettings{TokenFormat: format}}
 }
@@ -878,11 +875,6 @@ func ofFormat(format string) grantway.OAuthClient {
 func forPeople(authMethod string) grantway.OAuthClient {
 	return grantway.OAuthClient{ClientSettings: grantway.ClientSettings{GrantType: grantway.GrantAuthorizationCode, AuthMethod: authMethod,
 		RedirectURIs: []string{"https://app.example/cb"}, Scopes: []string{"credential.use"}}}
-}
-
-// asserting are the parameters of an assertion.
-func asserting(jwt string) string {
-	return "&client_assertion_type=" + url.QueryEscape("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") + "&client_assertion=" + jwt
 }
 
 // manage does something to a client as the owner, which must work; path is behind that of the client.

@@ -114,6 +114,9 @@ func checkAddresses(o *app.Options) error {
 		u.User != nil || strings.ContainsAny(o.ExternalURL, "?#") { // it may hold a password, so it is not repeated
 		return usagef("--external-url must be an absolute http:// or https:// URL without user, query and fragment, such as https://grantway.example.com")
 	}
+	if address, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !address.IsLoopback()) {
+		return usagef("--external-url must begin with https:// unless it is of this machine: nobody else gets tokens over http")
+	}
 	o.ExternalURL = strings.TrimRight(o.ExternalURL, "/")
 	return nil
 }

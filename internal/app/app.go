@@ -118,7 +118,7 @@ func (a *App) setup(ctx context.Context) error {
 	var pages *console.Console
 	tokens, err := issuer.New(ctx, issuer.Options{
 		Store: db, Sealer: sealer, Audit: audit, Proxied: proxies.forwarded, URL: a.URL, HTTP: guard.Client(0), Log: a.log,
-		Certificates: proxies.certificates, TakesCertificates: o.ClientCAs != nil, ClientCAs: o.ClientCAs,
+		Certificates: proxies.certificates, TakesCertificates: o.TrustedProxies != nil || o.ClientCAs != nil && o.TLSCert != "", ClientCAs: o.ClientCAs,
 		Person:   people.Holder,
 		SignedIn: func(r *http.Request) (access.Caller, bool) { return pages.SignedIn(r) },
 		Ask: func(w http.ResponseWriter, r *http.Request, status int, ask issuer.Consent) {

@@ -26,7 +26,7 @@ func TestClientLifecycle(t *testing.T) {
 	each(t, func(t *testing.T, h *hub) {
 		h.division("sales")
 		who := caller("owner *")
-		made, err := h.CreateClient(t.Context(), who, grantway.OAuthClient{ID: "mine", Name: "App", Description: "d", Secret: "mine",
+		made, err := h.CreateClient(t.Context(), who, grantway.OAuthClient{ID: "mine", Name: "App", Description: "d",
 			Roles: assignments("designer ", "application sales", "auditor *")})
 		ok(t, err)
 		want := grantway.OAuthClient{Name: "App", Description: "d", Roles: assignments("application sales", "auditor *", "designer home"),

@@ -38,7 +38,7 @@ func (i *Issuer) metadata() any {
 		case grantway.AuthFederated: // is private_key_jwt on the wire, with somebody else's key
 			continue
 		case grantway.AuthTLS:
-			if i.ClientCAs == nil {
+			if i.ClientCAs == nil || !i.TakesCertificates {
 				continue
 			}
 		case grantway.AuthSelfSignedTLS:
