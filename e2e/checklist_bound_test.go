@@ -194,17 +194,15 @@ var boundLines = []line{
 		port, asked := mute(t)
 		for _, host := range []string{"0.0.0.0" + port, "10.255.255.1", "192.168.255.1", "169.254.169.254", "[::1]" + port, "[fd00::1]", "[::ffff:10.255.255.1]"} {
 			c := at("https://" + host + "/keys")
-			began := time.Now()
 			p.expect(t, host, "invalid_client", asserting(old.sign(p.assertion(c))))
-			if took := time.Since(began); took >= 5*time.Second || asked.Load() != 0 {
-				t.Errorf("%s: %d connections in %v, want it refused and not tried", host, asked.Load(), took)
+			if asked.Load() != 0 {
+				t.Errorf("%s: %d connections, want it refused and not tried", host, asked.Load())
 			}
 		}
 		c = at("https://127.0.0.1" + port + "/keys")
-		began := time.Now()
-		p.expect(t, "a server that says nothing", "invalid_client", asserting(old.sign(p.assertion(c))))
-		if took := time.Since(began); asked.Load() != 1 || took < 4*time.Second || took > 9*time.Second {
-			t.Errorf("a server that says nothing: %d connections in %v, want one for 5 s", asked.Load(), took)
+		p.expect(t, "a server that says nothing", "invalid_client", asserting(old.sign(p.assertion(c)))) // and not 503: the hub did not wait for the 10 s of a token request
+		if asked.Load() != 1 {
+			t.Errorf("a server that says nothing: %d connections, want one", asked.Load())
 		}
 	}},
 	{"S30 client_id beside", func(t *testing.T, p *party) {
@@ -1409,19 +1407,11 @@ func certificates(leaf *x509.Certificate, chain ...*x509.Certificate) edit {
 func (p *party) beside(t *testing.T, s site, external string) *party {
 	t.Helper()
 	other := *p
-	if external == "" {
-		other.hub = start(t, s)
-	} else {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := listener.Addr().String()
-		listener.Close()
-		s.flags = append(slices.Clone(s.flags), "--listen", address, "--external-url", external)
-		other.hub = start(t, s)
-		other.url = "http://" + address
+	if external != "" {
+		s.flags = append(slices.Clone(s.flags), "--external-url", external)
 	}
+	other.hub = start(t, s)
+	other.url = "http://" + other.address
 	if other.site = s; s.database == "" { // else it is one more replica, where p.owner is the owner
 		other.owner = owner(t, s, other.hub)
 	}

@@ -98,11 +98,12 @@ func eachDatabase(t *testing.T, body func(t *testing.T, s site)) {
 
 // hub is a `grantway serve` process.
 type hub struct {
-	t     *testing.T
-	url   string
-	log   *journal
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when the process is gone
+	t       *testing.T
+	url     string
+	address string // where it listens
+	log     *journal
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when the process is gone
 }
 
 // launch starts a hub without waiting for anything. It is killed when the test ends.
@@ -165,6 +166,7 @@ func start(t *testing.T, s site) *hub {
 		t.Fatalf("the hub does not start: %s", h.log.text())
 	}
 	h.url, _ = line["url"].(string)
+	h.address, _ = line["address"].(string)
 	return h
 }
 

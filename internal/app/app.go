@@ -232,7 +232,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		}
 	}
 	go func() { a.ended <- a.server.Serve(a.listen) }()
-	a.log.Info("grantway is listening", "url", a.URL(), "version", a.o.Version)
+	a.log.Info("grantway is listening", "url", a.URL(), "address", a.listen.Addr().String(), "version", a.o.Version)
 	if at, ok := a.listen.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() && a.o.TLSCert == "" && a.o.TrustedProxies == nil {
 		a.log.Warn("plain http reaches beyond this machine, so other machines get no tokens at /oauth/token: use --tls-cert, or name the proxy that ends TLS by --trusted-proxies")
 	}
