@@ -2,9 +2,11 @@ package issuer_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
@@ -63,11 +65,14 @@ func FuzzAuthorization(f *testing.F) {
 	}
 	f.Add("Bearer x", "access_token=x")
 	f.Add("Bearer x", "%61ccess_token=x;y")
+	var n atomic.Uint32
 	f.Fuzz(func(t *testing.T, authorization, query string) {
 		if strings.Contains(authorization, token) {
 			return
 		}
-		r := newRequest("")
+		r, k := newRequest(""), n.Add(1)
+		r.Header.Set("Test-From", fmt.Sprintf("10.%d.%d.%d", k>>16&255, k>>8&255, k&255)) // who guesses at one address has to wait
+		r.Header.Set("Test-Proto", "https")
 		r.Header.Set("Authorization", authorization)
 		r.URL.RawQuery = query
 		who, err := h.Authenticate(r)
