@@ -311,22 +311,17 @@ func (i *Issuer) loadSession(r *http.Request, key sessionKey, token string) (*se
 	}
 	now := time.Now()
 	from, _ := i.origin(r)
-	if wait := i.forged.full(from, now); wait > 0 {
+	if wait := i.forged.missed(from, now); wait > 0 {
 		return nil, &grantway.Error{Code: grantway.RateLimited, Message: "too many access tokens from this address that are made up", RetryAt: now.Add(wait)}
 	}
-	i.forged.missed(from, now)
 	return nil, errInvalidToken()
 }
 
 // mayAskForKeys says whether the keys may be read again because of a token. Anybody can name a key that does not
 // exist, so it counts for all addresses together; without it the feed of changes brings new keys a moment later.
 func (i *Issuer) mayAskForKeys() bool {
-	everybody, now := netip.Addr{}, time.Now()
-	if i.strangeKeys.full(everybody, now) > 0 {
-		return false
-	}
-	i.strangeKeys.missed(everybody, now)
-	return true
+	everybody := netip.Addr{}
+	return i.strangeKeys.missed(everybody, time.Now()) == 0
 }
 
 // attach gives a session its client.

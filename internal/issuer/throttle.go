@@ -76,19 +76,17 @@ func (t *throttle) passed(from netip.Addr, clientID string, most int, now time.T
 	return wait
 }
 
-// missed notes a failure of an address in nobody's name, such as a token that was made up.
-func (t *throttle) missed(from netip.Addr, now time.Time) {
+// missed notes a failure in nobody's name, such as a token that was made up. It returns 0, or for how long
+// the address should stay away because it has failed too often; then the failure does not count.
+func (t *throttle) missed(from netip.Addr, now time.Time) (wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.init()
-	t.fill(addressBucket(from), perAddress, now)
-}
-
-// full returns 0, or for how long an address should stay away because it has failed too often.
-func (t *throttle) full(from netip.Addr, now time.Time) (wait time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.wait(addressBucket(from), perAddress, now)
+	address := addressBucket(from)
+	if wait = t.wait(address, perAddress, now); wait == 0 {
+		t.fill(address, perAddress, now)
+	}
+	return wait
 }
 
 func (t *throttle) init() {
